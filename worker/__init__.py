@@ -1,0 +1,15 @@
+"""The engine: audience changes in, the right attribute values out in Braze.
+
+A map, inner to outer; each layer imports only what stands above it here:
+
+contract    what may be put in the inbox, and the names shared with producers
+durations   how spans of time are written (`200ms`, `8h`)
+settings    every setting once; read by bootstrap, celery_app and the producers' entry
+audiences   pure: the registry of audiences and traits
+pipeline    pure decisions: ingest, fold, schedule, batch, outcome, isolate, retry, facts
+stores      the only code that talks to Redis    braze  the only code that talks to Braze
+observe     readers of facts: logs, counters
+flow        accept, flush, recover: the architecture, read top to bottom
+bootstrap   settings -> stores, client, policies -> Flow     celery_app  queues and schedule
+tasks       Celery entry points
+"""

@@ -1,0 +1,239 @@
+"""Every setting once, from the environment (`PERSONA_SYNC_...`), with its unit and reason.
+
+Read by bootstrap, celery_app and the producers' entry; the pipeline never sees it. Secrets
+have a `_FILE` form, and a secret's file is read again when it changes.
+"""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.durations import Duration
+
+ADDRESS_FILE = "server.json"
+
+
+class NothingRunning(Exception):
+    """No server is configured, and none was started here. The message says what to do."""
+
+
+class WrongSettings(Exception):
+    """A setting is missing or wrong. The message names the variable and what would be right."""
+
+
+class Settings(BaseSettings):
+    """How one deployment runs. All its workers and producers share the same values."""
+
+    model_config = SettingsConfigDict(env_prefix="PERSONA_SYNC_", extra="ignore", frozen=True)
+
+    # --- where things are
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey, 7.0 or later; unset: the embedded server."
+    )
+    redis_url_file: Path | None = Field(None, description="A file that holds the Redis URL.")
+    broker_url: SecretStr | None = Field(
+        None, description="Celery's broker, never a Redis Cluster; unset: the same server."
+    )
+    broker_url_file: Path | None = Field(None, description="A file that holds the broker URL.")
+    data_dir: Path = Field(
+        Path(".persona-sync"),
+        description="Where the embedded server keeps its data and its address.",
+    )
+    audiences: Path = Field(
+        Path("audiences.yaml"),
+        description="The registry of audiences and traits; absent: everything is undeclared.",
+    )
+    partitions: int = Field(
+        1, ge=1, le=1024, description="More than 1 only on a Redis Cluster; fixed at first start."
+    )
+
+    # --- Braze
+    braze_endpoint: str | None = Field(
+        None, description="An instance name such as US-01 or EU-01, or a REST URL."
+    )
+    braze_api_key: SecretStr | None = Field(
+        None, description="A REST API key with the permission users.track."
+    )
+    braze_api_key_file: Path | None = Field(
+        None, description="A file that holds the key; replaced while running, it is taken up."
+    )
+    braze_proxy: str | None = Field(
+        None, description="HTTP proxy for calls to Braze; the environment's is never used."
+    )
+    braze_requests_per_second: float = Field(
+        100.0,
+        gt=0,
+        le=10_000,
+        description="The shared allowance of all workers. 100 is Segment's own cap for Engage, "
+        "so the other users of the workspace keep their share.",
+    )
+    braze_burst: int = Field(
+        10, ge=1, le=10_000, description="Requests that may start at once after a quiet time."
+    )
+    braze_objects_per_request: int = Field(
+        75, ge=1, le=1_000, description="Braze's limit, all arrays together."
+    )
+    braze_bytes_per_request: int = Field(
+        4_000_000, ge=10_000, le=4_194_304, description="Braze refuses bodies over 4 MB."
+    )
+    braze_connect_timeout: Duration = Field(timedelta(seconds=3), description="To connect.")
+    braze_request_timeout: Duration = Field(
+        timedelta(seconds=10), description="A whole request, from the connect to the last byte."
+    )
+    braze_idle_connection: Duration = Field(
+        timedelta(seconds=4), description="A connection idle for longer is not used again."
+    )
+    update_existing_only: bool = Field(
+        False, description="Never create a Braze profile; only change those that exist."
+    )
+
+    # --- rules of delivery
+    same_attribute_gap: Duration = Field(
+        timedelta(seconds=5),
+        description="A different value of an attribute waits this long after the end of the "
+        "last request, because Braze does not order requests.",
+    )
+    ambiguous_hold: Duration = Field(
+        timedelta(seconds=30),
+        description="The same after a request whose end is unknown: it may land late.",
+    )
+    claim_lease: Duration = Field(
+        timedelta(seconds=30),
+        description="A claim not settled by then is void and its values unknown; it must be "
+        "longer than braze_request_timeout.",
+    )
+    future_tolerance: Duration = Field(
+        timedelta(minutes=5), description="Event times further ahead than this are clamped."
+    )
+    undeclared_limit: int = Field(
+        1_000, ge=0, description="How many undeclared audiences are registered on first sight."
+    )
+    inbox_takeover: Duration = Field(
+        timedelta(seconds=15), description="An envelope read but not applied is taken over."
+    )
+    inbox_deliveries: int = Field(
+        5, ge=1, description="After so many tries an envelope goes to the dead letters, whole."
+    )
+    inbox_high_water: int = Field(
+        20_000, ge=1, description="Envelopes in a partition's inbox at which producers refuse."
+    )
+    memory_high_water: float = Field(
+        0.85, gt=0, le=1, description="Share of the server's maxmemory at which they refuse."
+    )
+    append_memory: Duration = Field(
+        timedelta(hours=24), description="How long an envelope's id is remembered."
+    )
+    valve_share: float = Field(
+        0.2, gt=0, le=1, description="Share of refusals that pauses the destination."
+    )
+    valve_verdicts: int = Field(
+        200, ge=1, description="The fewest verdicts within the window that can trip the valve."
+    )
+    valve_window: Duration = Field(timedelta(seconds=60), description="The valve's window.")
+    transient_failures: int = Field(
+        3, ge=1, description="So many transient failures in a row narrow all workers to a probe."
+    )
+    backoff_base: Duration = Field(
+        timedelta(milliseconds=500), description="First wait of the back-off, doubled each time."
+    )
+    backoff_cap: Duration = Field(timedelta(seconds=60), description="Its longest wait.")
+    probe_interval: Duration = Field(
+        timedelta(seconds=30), description="How often refused credentials are tried again."
+    )
+    drain_budget: Duration = Field(
+        timedelta(seconds=2), description="How long one task works before it makes room."
+    )
+
+    # --- seeing
+    journal_bytes: int = Field(
+        16_000_000, ge=100_000, description="The journal's bound for each partition, in bytes."
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
+
+    @model_validator(mode="after")
+    def _lease_outlives_a_request(self) -> Self:
+        if self.claim_lease < self.braze_request_timeout + timedelta(seconds=1):
+            raise ValueError(
+                "PERSONA_SYNC_CLAIM_LEASE must be at least 1s longer than "
+                "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT: a claim may not end before its request does"
+            )
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises WrongSettings, naming each variable that is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise WrongSettings("\n".join(_said(item) for item in error.errors())) from None
+
+    def server_url(self) -> str:
+        """The Redis URL: as set, or the embedded server's address.
+
+        Raises NothingRunning if neither is there.
+        """
+        configured = _secret(self.redis_url, self.redis_url_file)
+        if configured:
+            return configured
+        address = read_address(self.data_dir)
+        if address is None:
+            raise NothingRunning(
+                f"No server is running in {self.data_dir}. Start one with `persona-sync up`, or "
+                "set PERSONA_SYNC_REDIS_URL to your Redis or Valkey."
+            )
+        return address
+
+    def celery_broker_url(self) -> str:
+        """The broker's URL: as set, or the same server. Raises NothingRunning."""
+        return _secret(self.broker_url, self.broker_url_file) or self.server_url()
+
+    @property
+    def is_embedded(self) -> bool:
+        """True if no Redis URL is set, so that the embedded server is the one to use."""
+        return _secret(self.redis_url, self.redis_url_file) is None
+
+    def api_key(self) -> str:
+        """The Braze key as it is now: its file is read anew each time. Raises WrongSettings."""
+        found = _secret(self.braze_api_key, self.braze_api_key_file)
+        if not found:
+            raise WrongSettings(
+                "Set PERSONA_SYNC_BRAZE_API_KEY, or PERSONA_SYNC_BRAZE_API_KEY_FILE to a file "
+                "that holds it: a REST API key with the permission users.track."
+            )
+        return found
+
+
+def read_address(data_dir: Path) -> str | None:
+    """The embedded server's URL if the process that the address file names still lives.
+
+    A stale file (its process is gone) counts as no address. The URL holds a password.
+    """
+    try:
+        address = json.loads((data_dir / ADDRESS_FILE).read_text())
+        os.kill(int(address["pid"]), 0)
+        return str(address["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _secret(value: SecretStr | None, file: Path | None) -> str | None:
+    if file is not None:
+        try:
+            return file.read_text().strip() or None
+        except OSError as error:
+            raise WrongSettings(f"The secret's file {file} cannot be read: {error}") from None
+    return value.get_secret_value() if value and value.get_secret_value() else None
+
+
+def _said(item: object) -> str:
+    """One line for a wrong setting; never its value, which may be a secret."""
+    assert isinstance(item, dict)
+    name = "_".join(str(part) for part in item["loc"]).upper()
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    return f"PERSONA_SYNC_{name}: {reason}" if name else reason
