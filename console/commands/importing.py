@@ -1,0 +1,172 @@
+"""`persona-sync import FILE`: a file of Segment messages into the inbox, with a progress bar."""
+
+import json as json_module
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from producer.file_import import PATIENCE, Imported, Progress, import_file
+from producer.lines import STANDARD_INPUT, BrokenInput
+from producer.patience import GaveUp
+from producer.publish import Producer
+from producer.refusals import ProducerRefused
+from worker.contract import REASONS
+from worker.durations import format_duration, parse_duration
+from worker.settings import Settings, read_address
+
+
+def import_command(
+    file: Annotated[str, typer.Argument(help="NDJSON, plain or gzip; - for standard input.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    source: Annotated[
+        str, typer.Option(help="The name by which these messages are shown later.")
+    ] = "import",
+    patience: Annotated[
+        str, typer.Option(help="How long to wait while the inbox takes nothing.")
+    ] = format_duration(PATIENCE),
+) -> None:
+    """Take in a file of Segment messages. Started again after a kill, it goes on.
+
+    Refused lines are written to FILE.refused.ndjson. Exits 1 if there are any.
+    """
+    from console.local_server import server_for
+
+    _check(file)
+    try:
+        limit = parse_duration(patience)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--patience") from None
+    settings = Settings.load()
+    is_alone = settings.is_embedded and read_address(settings.data_dir) is None
+    try:
+        with (
+            server_for(settings) as served,
+            Producer.from_settings(served) as producer,
+            _bar() as (show, say),
+        ):
+            imported = import_file(
+                file, producer, source=source, on_progress=show, say=say, patience=limit
+            )
+    except KeyboardInterrupt:
+        _fail(f"Interrupted. {_how_to_resume(file)}", 130)
+    except (BrokenInput, GaveUp) as error:
+        _fail(f"{error} {_how_to_resume(file)}", 1)
+    except (ProducerRefused, OSError) as error:
+        _fail(str(error), 1)
+    if json:
+        print(_as_json(imported))
+    else:
+        _print_table(imported, is_alone=is_alone)
+    raise typer.Exit(1 if imported.refused else 0)
+
+
+def _check(file: str) -> None:
+    if file == STANDARD_INPUT:
+        return
+    path = Path(file)
+    if not path.exists():
+        _fail(f"There is no file {file}.", 2)
+    if path.is_dir() or not os.access(path, os.R_OK):
+        _fail(f"{file} is a folder or cannot be read.", 2)
+
+
+def _how_to_resume(file: str) -> str:
+    if file == STANDARD_INPUT:
+        return "Standard input cannot be resumed: save it as a file, and import that."
+    return f"To go on where it stopped: persona-sync import {shlex.quote(file)}"
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """A bar on standard error; without a terminal only what happens is said, line by line."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    bars = Bars(
+        BarColumn(bar_width=16),
+        TaskProgressColumn(show_speed=False),
+        TextColumn("{task.fields[counts]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bars.add_task("", total=None, counts="")
+    was_waiting: str | None = None
+    resumed_at: int | None = None
+
+    def show(progress: Progress) -> None:
+        nonlocal was_waiting, resumed_at
+        if progress.waiting and progress.waiting != was_waiting:
+            console.print(f"Waiting. {progress.waiting}", soft_wrap=True)
+        elif was_waiting and not progress.waiting:
+            console.print("Going on.")
+        was_waiting = progress.waiting
+        counts = progress.counts
+        done = counts.accepted + counts.refused.total() + counts.skipped.total()
+        resumed_at = done if resumed_at is None else resumed_at
+        elapsed = bars.tasks[0].elapsed or 0.0
+        rate = (done - resumed_at) / elapsed if elapsed > 0.1 else 0.0
+        bars.update(
+            task,
+            completed=progress.position,
+            total=progress.size,
+            counts=_in_words(progress, rate),
+        )
+
+    with bars:
+        yield show, lambda text: console.print(text, soft_wrap=True)
+
+
+def _in_words(progress: Progress, rate: float) -> str:
+    counts = progress.counts
+    words = (
+        f"{rate:,.0f}/s {counts.accepted:,} accepted, {counts.refused.total():,} refused, "
+        f"{counts.skipped.total():,} skipped"
+    )
+    return f"waiting {words}" if progress.waiting else words
+
+
+def _as_json(imported: Imported) -> str:
+    return json_module.dumps(
+        {
+            "read": imported.read,
+            "accepted": imported.accepted,
+            "refused": imported.refused,
+            "skipped": imported.skipped,
+            "seconds": imported.seconds,
+        }
+    )
+
+
+def _print_table(imported: Imported, *, is_alone: bool) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row(f"{imported.read:,}", "read", f"in {imported.seconds:,.1f} s")
+    table.add_row(f"{imported.accepted:,}", "accepted", "")
+    for title, outcomes in (("refused", imported.refused), ("skipped", imported.skipped)):
+        for code, count in sorted(outcomes.items(), key=lambda item: -item[1]):
+            table.add_row(f"{count:,}", title, f"{code}: {REASONS[code]}")
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    if imported.refused_file:
+        console.print(f"Refused lines: {imported.refused_file}", soft_wrap=True)
+    if is_alone and imported.accepted:
+        console.print(
+            "No workers are running here. The changes wait in the inbox, safe on disk; "
+            "`persona-sync up` delivers them.",
+            soft_wrap=True,
+        )
