@@ -1,0 +1,5 @@
+"""`python -m console` is `persona-sync`."""
+
+from console.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""The command `persona-sync`: finds the subcommand, and says in a sentence what went wrong.
+
+A subcommand's module is imported when it is called, so that the others cost it nothing.
+"""
+
+import re
+import sys
+from importlib import import_module, metadata
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+class _Subcommand(NamedTuple):
+    place: str  # module:function, or module:app for a group of commands
+    help: str
+
+
+SUBCOMMANDS = {
+    "demo": _Subcommand(
+        "console.commands.demo:demo_command",
+        "Sync example data to a pretended Braze here, and check it.",
+    ),
+    "up": _Subcommand(
+        "console.commands.up:up_command",
+        "Run everything on this machine: server, workers, beat.",
+    ),
+    "send": _Subcommand(
+        "console.commands.sending:send_command",
+        "Send one change.",
+    ),
+    "import": _Subcommand(
+        "console.commands.importing:import_command",
+        "Take in a file of Segment messages.",
+    ),
+    "status": _Subcommand(
+        "console.commands.status:status_command",
+        "Say what waits, what was delivered, and how the destination is.",
+    ),
+    "trace": _Subcommand(
+        "console.commands.trace:trace_command",
+        "Say where one user is: wanted, delivered, when next.",
+    ),
+}
+
+
+class _Lazy(TyperGroup):
+    """Lists subcommands without importing them; imports the one that is called."""
+
+    def __init__(self, **given: Any) -> None:
+        stand_ins = {name: TyperCommand(name, help=it.help) for name, it in SUBCOMMANDS.items()}
+        super().__init__(**{**given, "commands": stand_ins})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The real command. A name that is none fails as usual, with what was perhaps meant."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, _load(str(name), SUBCOMMANDS[str(name)]), rest
+
+
+def _load(name: str, subcommand: _Subcommand) -> Any:
+    module, _, attribute = subcommand.place.partition(":")
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = _plain_typer()
+        single.command(name)(found)
+        found = single
+    return get_command(found)
+
+
+def _plain_typer(**options: Any) -> typer.Typer:
+    """No markup, so that what a user typed is shown as it is; no tracebacks with values."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
+
+
+app = _plain_typer(cls=_Lazy, no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            number = metadata.version("persona-sync")
+        except metadata.PackageNotFoundError:
+            number = "(not installed)"
+        print(f"persona-sync {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Keep Braze profiles in step with Segment audiences."""
+
+
+def main() -> None:
+    """Run the command. Exits 0: fine, 1: the answer is bad news, 2: wrong use or settings."""
+    try:
+        app()
+    except Exception as error:
+        trouble = expected_trouble(error)
+        if trouble is None:
+            raise
+        code, sentence = trouble
+        print(sentence, file=sys.stderr)
+        sys.exit(code)
+
+
+def expected_trouble(error: Exception) -> tuple[int, str] | None:
+    """Exit code and sentence for trouble that a user can mend; None for a defect of ours."""
+    if any(_is_a(error, kind) for kind in _WRONG_USE):
+        return 2, str(error)
+    if any(_is_a(error, kind) for kind in _BAD_NEWS):
+        return 1, str(error)
+    for kind in _SERVER_TROUBLE:
+        if _is_a(error, kind):
+            return 1, (
+                f"The Redis server does not answer as it should: {_without_login(str(error))}. "
+                "See that it runs and that PERSONA_SYNC_REDIS_URL, or PERSONA_SYNC_DATA_DIR for "
+                "the embedded one, is right."
+            )
+    return None
+
+
+# The messages of these are written for the user.
+_WRONG_USE = (
+    "worker.settings:WrongSettings",
+    "worker.braze.instances:UnknownInstance",
+    "worker.audiences.registry:WrongRegistry",
+)
+_BAD_NEWS = (
+    "worker.settings:NothingRunning",
+    "worker.bootstrap:UnfitServer",
+    "console.local_server:ServerFailed",
+)
+_SERVER_TROUBLE = (
+    "redis.exceptions:ConnectionError",  # refused logins and loading servers are among these
+    "redis.exceptions:TimeoutError",
+    "kombu.exceptions:OperationalError",
+)
+
+
+def _is_a(error: Exception, place: str) -> bool:
+    """Is it of that class? A module that was never imported has raised nothing."""
+    module, _, name = place.partition(":")
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(error, kind)
+
+
+def _without_login(text: str) -> str:
+    """The text without the user and password of URLs in it, and without its full stop."""
+    return re.sub(r"://[^/@\s]*@", "://", text).rstrip(". ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`persona-sync status`: is it working, what waits, and why."""
+
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from console.standing import read_standing
+from worker.audiences.registry import load_registry
+from worker.bootstrap import make_stores
+from worker.settings import Settings
+
+
+def status_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show workers, inbox, lanes, destination and how every change ended."""
+    settings = Settings.load()
+    registry = load_registry(settings.audiences)
+    stores = make_stores(settings, registry)
+    with stores.client:
+        report = read_standing(stores, registry, settings.partitions).report
+    if as_json:
+        typer.echo(orjson.dumps(report).decode())
+    else:
+        _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    out = Console(highlight=False, markup=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    realtime, batched = report["lanes"]["realtime"], report["lanes"]["batched"]
+    age = realtime["oldest_age_s"]
+    destination = report["destination"]
+    said = destination["state"]
+    if destination["reason"]:
+        said += f": {destination['reason']}"
+    if destination["until"]:
+        said += f", until {destination['until']}"
+    workers = report["workers"]
+    table.add_row("workers", str(workers) if workers else "0 - none is alive; start one")
+    table.add_row("inbox", f"{report['inbox']} envelopes not yet applied")
+    table.add_row(
+        "realtime",
+        f"{realtime['ready']} users ready, {realtime['held']} held, "
+        f"{realtime['in_flight']} in flight" + (f", oldest {age:.1f} s" if age is not None else ""),
+    )
+    table.add_row(
+        "batched",
+        f"{batched['pending']} users pending, {batched['due']} due, {batched['held']} held, "
+        f"{batched['in_flight']} in flight; next boundary {batched['next_boundary']}",
+    )
+    table.add_row("Braze", said)
+    table.add_row("dead letters", str(report["dead_letters"]))
+    table.add_row("accepted", f"{report['accepted']} changes, {report['pending']} still pending")
+    table.add_row("ended", ", ".join(f"{n} {end}" for end, n in report["ends"].items()))
+    table.add_row("data points", f"{report['data_points']} taken by Braze")
+    out.print(table)

@@ -1,0 +1,103 @@
+"""`persona-sync up`: the whole system on this machine, until Ctrl-C."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from redis import Redis
+
+from console.local_server import forget_stale_address
+from console.stack import local_parts, shown_url
+from console.supervisor import Part, Supervisor
+from worker.audiences.registry import load_registry
+from worker.braze.instances import rest_url
+from worker.settings import Settings, WrongSettings
+
+
+def up_command(
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each worker.")] = 32,
+) -> None:
+    """Run everything on this machine: server, workers, beat. Ctrl-C stops it.
+
+    A part that dies is started again. With PERSONA_SYNC_REDIS_URL set, that server is used.
+    """
+    settings = Settings.load()
+    endpoint = _check(settings)
+    with _only_one(settings):
+        parts = local_parts(settings, workers=workers, concurrency=concurrency)
+        supervisor = Supervisor(parts, on_ready=lambda: _say_ready(settings, endpoint))
+        _say_starting(parts, settings)
+        try:
+            code = supervisor.run()
+        finally:
+            if settings.is_embedded:
+                forget_stale_address(settings.data_dir)
+    print("Stopped. What was accepted is kept and goes on with the next start.")
+    raise typer.Exit(code)
+
+
+def _check(settings: Settings) -> str:
+    """The REST URL of Braze, once everything needed is right.
+
+    Otherwise raises WrongSettings, UnknownInstance, WrongRegistry, or redis-py's errors if a
+    configured Redis does not answer.
+    """
+    if not settings.braze_endpoint:
+        raise WrongSettings(
+            "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance, such as US-01 or EU-01, "
+            "or to its REST URL."
+        )
+    endpoint = rest_url(settings.braze_endpoint)
+    settings.api_key()
+    load_registry(settings.audiences)
+    if not settings.is_embedded:
+        with Redis.from_url(settings.server_url()) as client:
+            client.ping()
+    return endpoint
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """One `up` for a data folder: two would write one schedule and answer to one name."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(settings.data_dir / "up.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise WrongSettings(
+            f"PERSONA_SYNC_DATA_DIR: {settings.data_dir} cannot be used: {error.strerror}. Set it "
+            "to a folder on a local disk that you may write to."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise WrongSettings(
+            f"`persona-sync up` already runs in {settings.data_dir}. Stop it first, or set "
+            "PERSONA_SYNC_DATA_DIR to another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _say_starting(parts: list[Part], settings: Settings) -> None:
+    names = ", ".join(part.name for part in parts)
+    print(f"Starting {names}. Data: {settings.data_dir.absolute()}", flush=True)
+
+
+def _say_ready(settings: Settings, endpoint: str) -> None:
+    print(
+        "\n"
+        f"Ready. Changes go to {endpoint}\n"
+        f"  server   {shown_url(settings.server_url())}\n"
+        "  next     persona-sync import FILE     take in a file of Segment messages\n"
+        "           persona-sync status          what waits, what was delivered\n"
+        "           persona-sync trace USER      where one user is\n"
+        "  stop     Ctrl-C\n",
+        flush=True,
+    )

@@ -1,0 +1,100 @@
+"""Which parts make the local system: the embedded server, workers, the beat."""
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from console.local_server import LOG_FILE, is_ready
+from console.supervisor import Part
+from worker.contract import QUEUE_OF_TASK
+from worker.settings import Settings
+
+_APP = "worker.celery_app"
+
+# Together below 20 s: beat, then the workers, then the server.
+_BEAT_GRACE = timedelta(seconds=1)
+_WORKER_GRACE = timedelta(seconds=15)
+_SERVER_GRACE = timedelta(seconds=3)
+
+
+def local_parts(settings: Settings, *, workers: int = 1, concurrency: int = 32) -> list[Part]:
+    """The parts in the order they are started: a server if none is configured, workers, beat."""
+    names = [f"worker{number}" for number in range(1, workers + 1)]
+    return [
+        *([server_part(settings)] if settings.is_embedded else []),
+        *(worker_part(name, concurrency=concurrency) for name in names),
+        beat_part(settings),
+    ]
+
+
+def server_part(settings: Settings) -> Part:
+    """The embedded server. Restarted, it has the same port, password and data."""
+    return Part(
+        name="server",
+        command=[sys.executable, "-m", "console.local_server", str(settings.data_dir)],
+        env=_environment(),
+        stage=0,
+        grace=_SERVER_GRACE,
+        ready=lambda: is_ready(settings.data_dir),
+        look_at=f"see {settings.data_dir / LOG_FILE}",
+    )
+
+
+def worker_part(name: str, *, concurrency: int = 32) -> Part:
+    """One Celery worker on all queues; ready when it answers a ping."""
+    return Part(
+        name=name,
+        command=[
+            *(sys.executable, "-m", "celery", "--quiet", "-A", _APP, "worker"),
+            *("-P", "threads", "-c", str(concurrency)),
+            *("--without-gossip", "--without-mingle"),
+            *("-n", f"{name}@%h"),
+            *("-Q", ",".join(sorted(set(QUEUE_OF_TASK.values())))),
+        ],
+        env=_environment(),
+        stage=1,
+        grace=_WORKER_GRACE,
+        ready=_answers_a_ping(name),
+    )
+
+
+def beat_part(settings: Settings) -> Part:
+    """The one process that rings the periodic tick. It may be killed at any time."""
+    return Part(
+        name="beat",
+        command=[
+            *(sys.executable, "-m", "celery", "--quiet", "-A", _APP, "beat"),
+            *("--schedule", str(settings.data_dir / "beat-schedule")),
+            "--pidfile=",
+        ],
+        env=_environment(),
+        stage=2,
+        grace=_BEAT_GRACE,
+    )
+
+
+def shown_url(url: str) -> str:
+    """A Redis URL as it may be printed: scheme, host, port and database, no login."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _answers_a_ping(name: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        from celery.app.utils import find_app
+        from celery.utils.nodenames import gethostname
+        from kombu.exceptions import OperationalError
+
+        node = f"{name}@{gethostname()}"
+        try:
+            return bool(find_app(_APP).control.ping(destination=[node], timeout=0.5))
+        except (OperationalError, SystemExit):  # the app exits if the server has just died
+            return False
+
+    return answers

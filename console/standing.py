@@ -1,0 +1,122 @@
+"""How the system stands, read from the stores: what `status` prints and the demo waits for."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.audiences.registry import Registry
+from worker.bootstrap import Stores
+from worker.pipeline.schedule import Lane, boundary_after
+from worker.stores.allowance import Destination
+
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One reading of everything. Not atomic: numbers may be a moment apart."""
+
+    report: dict[str, Any]
+
+    @property
+    def is_idle(self) -> bool:
+        """Inbox empty, nothing due, held or in flight."""
+        return bool(self.report["idle"])
+
+
+def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standing:
+    """Read the counters, the lists and the destination. Raises redis' errors."""
+    now = stores.allowance.now_ms()
+    lanes = {lane: _lane(stores, lane, partitions, now) for lane in Lane}
+    realtime, batched = lanes[Lane.REALTIME], lanes[Lane.BATCHED]
+    linger, _, every, offset = registry.lane_terms()
+    inbox = sum(stores.inbox.size(partition) for partition in range(partitions))
+    balance = stores.ledger.balance(partitions)
+    refused, skipped = stores.ledger.door(partitions)
+    destination = stores.allowance.destination()
+    state, reason, until = destination_state(destination, now)
+    oldest = realtime["first_due_ms"]
+    next_boundary = batched["next_due_ms"] or boundary_after(now, every, offset)
+    busy = inbox or any(
+        (
+            realtime["ready"], realtime["held"], realtime["in_flight"],
+            batched["due"], batched["held"], batched["in_flight"],
+        )
+    )  # fmt: skip
+    return Standing(
+        {
+            "workers": stores.workers.alive(),
+            "inbox": inbox,
+            "lanes": {
+                "realtime": {
+                    "ready": realtime["ready"],
+                    "held": realtime["held"],
+                    "in_flight": realtime["in_flight"],
+                    "oldest_age_s": (
+                        None
+                        if oldest is None
+                        else max(0.0, round((now - oldest + linger) / 1e3, 3))
+                    ),
+                },
+                "batched": {
+                    "pending": batched["ready"] - batched["due"],
+                    "due": batched["due"],
+                    "held": batched["held"],
+                    "in_flight": batched["in_flight"],
+                    "next_boundary": iso(next_boundary),
+                },
+            },
+            "destination": {
+                "state": state,
+                "reason": reason,
+                "until": iso(until) if until else None,
+            },
+            "dead_letters": sum(stores.dead_letters.size(p) for p in range(partitions)),
+            "idle": not busy,
+            "ends": balance.ends,
+            "accepted": balance.accepted,
+            "pending": balance.pending,
+            "refused": refused,
+            "skipped": skipped,
+            "data_points": balance.values,
+            "resent": balance.resent,
+        }
+    )
+
+
+def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None, int | None]:
+    """`connected`, `slowed`, `paused` or `unreachable`; why; until when (ms), if that is known."""
+    if found.stop:
+        return "paused", found.stop, None
+    if found.width and found.failures:
+        until = found.until_ms if found.until_ms > now_ms else None
+        return "unreachable", found.last_reason, until
+    if found.until_ms > now_ms:
+        return "paused", found.reason, found.until_ms
+    if found.width:
+        return "slowed", "recovering", None
+    if found.most_objects or found.most_bytes:
+        return "slowed", "smaller_requests", None
+    if found.hint_left == 0 and found.hint_reset_ms > now_ms:
+        return "slowed", "rate_limit_remaining", found.hint_reset_ms
+    return "connected", None, None
+
+
+def iso(at_ms: int) -> str:
+    """An instant in UTC with `Z`, to the millisecond."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _lane(stores: Stores, lane: Lane, partitions: int, now: int) -> dict[str, Any]:
+    waiting = [stores.memberships.waiting(p, lane, now) for p in range(partitions)]
+    first = [item.first_due_ms for item in waiting if item.first_due_ms is not None]
+    coming = [item.next_due_ms for item in waiting if item.next_due_ms is not None]
+    return {
+        "ready": sum(item.ready for item in waiting),
+        "due": sum(item.due for item in waiting),
+        "held": sum(item.held for item in waiting),
+        "in_flight": sum(stores.memberships.in_flight(p)[lane] for p in range(partitions)),
+        "first_due_ms": min(first, default=None),
+        "next_due_ms": min(coming, default=None),
+    }
