@@ -9,6 +9,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -180,7 +181,7 @@ class Settings(BaseSettings):
         """
         configured = _secret(self.redis_url, self.redis_url_file)
         if configured:
-            return configured
+            return _checked_url(configured, "PERSONA_SYNC_REDIS_URL")
         address = read_address(self.data_dir)
         if address is None:
             raise NothingRunning(
@@ -191,7 +192,10 @@ class Settings(BaseSettings):
 
     def celery_broker_url(self) -> str:
         """The broker's URL: as set, or the same server. Raises NothingRunning."""
-        return _secret(self.broker_url, self.broker_url_file) or self.server_url()
+        configured = _secret(self.broker_url, self.broker_url_file)
+        if configured:
+            return _checked_url(configured, "PERSONA_SYNC_BROKER_URL", *_SENTINEL)
+        return self.server_url()
 
     @property
     def is_embedded(self) -> bool:
@@ -229,6 +233,25 @@ def _secret(value: SecretStr | None, file: Path | None) -> str | None:
         except OSError as error:
             raise WrongSettings(f"The secret's file {file} cannot be read: {error}") from None
     return value.get_secret_value() if value and value.get_secret_value() else None
+
+
+_SCHEMES = ("redis", "rediss", "unix")
+_SENTINEL = ("sentinel", "redis+socket")  # what Celery's broker understands beside those
+
+
+def _checked_url(url: str, name: str, *more: str) -> str:
+    """The URL if it is one. Raises WrongSettings without a word of it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in (*_SCHEMES, *more) and (parts.port or 1) > 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise WrongSettings(
+            f"{name} is not a URL such as redis://:PASSWORD@HOST:6379/0; write / # ? @ in a "
+            "password as %2F %23 %3F %40."
+        )
+    return url
 
 
 def _said(item: object) -> str:

@@ -1,0 +1,1 @@
+"""Pure: the registry of audiences and traits, as written in audiences.yaml."""

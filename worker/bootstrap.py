@@ -1,0 +1,233 @@
+"""The composition root: settings -> stores, client, policies -> Flow. Connects, and checks that
+every edge can carry what is asked of it, before anything is taken on."""
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.audiences.registry import Registry, WrongRegistry, load_registry
+from worker.braze.client import BrazeClient
+from worker.braze.instances import UnknownInstance, rest_url
+from worker.contract import PARTITIONS_KEY
+from worker.delivery import DeliveryPolicy, Tools
+from worker.durations import to_ms
+from worker.flow import Flow, FlowPolicy
+from worker.observe.logs import log_fact
+from worker.observe.record import Recorder
+from worker.settings import NothingRunning, Settings, WrongSettings
+from worker.stores.allowance import Allowance, AllowancePolicy
+from worker.stores.bells import Bells
+from worker.stores.dead_letters import DeadLetters
+from worker.stores.inbox import Inbox
+from worker.stores.journal import Journal
+from worker.stores.ledger import Ledger
+from worker.stores.memberships import Memberships
+from worker.stores.server import Server
+from worker.stores.terms import Terms
+from worker.stores.workers import Workers
+
+OLDEST_SERVER = (7, 0)
+
+
+class UnfitServer(Exception):
+    """The server cannot carry the engine. The message says what is wrong and what to do."""
+
+
+# Why a process cannot start, each with a message that says what to do.
+CANNOT_START = (WrongSettings, NothingRunning, WrongRegistry, UnknownInstance, UnfitServer)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything kept in Redis, for the engine and for those who look at it."""
+
+    client: Server
+    inbox: Inbox
+    memberships: Memberships
+    allowance: Allowance
+    dead_letters: DeadLetters
+    journal: Journal
+    ledger: Ledger
+    bells: Bells
+    workers: Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One worker process: its flow, what it is made of, and how it is stopped."""
+
+    flow: Flow
+    stores: Stores
+    braze: BrazeClient
+    stop: threading.Event
+
+    def close(self) -> None:
+        """Give back connections; requests under way should be over."""
+        self.stop.set()
+        self.braze.close()
+        self.stores.client.close()
+
+
+def connect(url: str) -> Server:
+    """A client that never repeats a command by itself: a late reply is not a lost one."""
+    return Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=10,
+        socket_connect_timeout=3,
+        health_check_interval=25,
+    )
+
+
+def make_stores(settings: Settings, registry: Registry | None = None) -> Stores:
+    """The stores of a deployment. Connects lazily: nothing is sent yet."""
+    client = connect(settings.server_url())
+    terms = Terms(
+        gap=settings.same_attribute_gap,
+        hold=settings.ambiguous_hold,
+        lease=settings.claim_lease,
+        journal_bytes=settings.journal_bytes,
+        undeclared_limit=settings.undeclared_limit,
+    )
+    policy = AllowancePolicy(
+        rate=settings.braze_requests_per_second,
+        burst=settings.braze_burst,
+        objects=settings.braze_objects_per_request,
+        size=settings.braze_bytes_per_request,
+        permit_life=settings.claim_lease,
+        valve_share=settings.valve_share,
+        valve_verdicts=settings.valve_verdicts,
+        valve_window=settings.valve_window,
+    )
+    return Stores(
+        client=client,
+        inbox=Inbox(client, to_ms(settings.inbox_takeover)),
+        memberships=Memberships(client, terms, registry.attributes() if registry else None),
+        allowance=Allowance(client, policy),
+        dead_letters=DeadLetters(client),
+        journal=Journal(client),
+        ledger=Ledger(client),
+        bells=Bells(client),
+        workers=Workers(client),
+    )
+
+
+def load_engine(ring: Callable[[str, int], None]) -> Engine:
+    """`make_engine` with the settings of the environment."""
+    return make_engine(Settings.load(), ring)
+
+
+def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
+    """Wire one worker process, and check its edges.
+
+    Raises WrongSettings, WrongRegistry, UnknownInstance, UnfitServer or NothingRunning, with
+    what to do; redis' ConnectionError if the server cannot be reached.
+    """
+    if not settings.braze_endpoint:
+        raise WrongSettings(
+            "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance (such as US-01) or REST URL."
+        )
+    base_url = rest_url(settings.braze_endpoint)
+    settings.api_key()
+    registry = load_registry(settings.audiences)
+    stores = make_stores(settings, registry)
+    check_server(stores.client, settings.partitions)
+    for partition in range(settings.partitions):
+        stores.inbox.prepare(partition)
+        stores.memberships.publish_registry(
+            partition, registry.version, registry.lane_terms(), registry.rules()
+        )
+    braze = BrazeClient(
+        base_url,
+        lambda: _key_or_nothing(settings),
+        connect=settings.braze_connect_timeout,
+        total=settings.braze_request_timeout,
+        idle=settings.braze_idle_connection,
+        proxy=settings.braze_proxy,
+    )
+    stop = threading.Event()
+    tools = Tools(
+        memberships=stores.memberships,
+        allowance=stores.allowance,
+        braze=braze,
+        record=Recorder([log_fact]),
+        clock=boot_seconds,
+        wall=time.time,
+        wait=lambda seconds: stop.wait(seconds) if seconds > 0 else stop.is_set(),
+        random=random.random,
+        key_print=lambda: key_print(_key_or_nothing(settings)),
+        policy=DeliveryPolicy(
+            total=settings.braze_request_timeout,
+            lease=settings.claim_lease,
+            failures=settings.transient_failures,
+            backoff_base=settings.backoff_base,
+            backoff_cap=settings.backoff_cap,
+            update_existing_only=settings.update_existing_only,
+        ),
+    )
+    policy = FlowPolicy(
+        budget=settings.drain_budget.total_seconds(),
+        deliveries=settings.inbox_deliveries,
+        future_tolerance_ms=to_ms(settings.future_tolerance),
+        probe_interval_ms=to_ms(settings.probe_interval),
+        partitions=settings.partitions,
+    )
+    return Engine(Flow(tools, stores.inbox, stores.bells, ring, policy), stores, braze, stop)
+
+
+def check_server(client: Server, partitions: int) -> None:
+    """Raise UnfitServer if the server is too old, or holds another number of partitions."""
+    info = client.info("server")
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+        raise UnfitServer(
+            f"The server is Redis {version}; 7.0 or later is needed (scripts must be able to "
+            "drain when memory is full). Use Redis 7, Valkey, or the embedded server."
+        )
+    client.set(PARTITIONS_KEY, partitions, nx=True)
+    stored = int(client.get(PARTITIONS_KEY) or 0)
+    if stored != partitions:
+        raise UnfitServer(
+            f"This server's data has {stored} partition(s), PERSONA_SYNC_PARTITIONS says "
+            f"{partitions}. The number is fixed at the first start: set it back to {stored}."
+        )
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, going on while the machine sleeps, so that a lease does too."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+
+
+def key_print(api_key: str) -> str:
+    """Tells one API key from another without telling the key: 8 hex digits of a digest."""
+    return hashlib.sha256(b"persona-sync:" + api_key.encode()).hexdigest()[:8]
+
+
+def _key_or_nothing(settings: Settings) -> str:
+    # A key file that is being replaced may be missing for a moment; an empty key is refused
+    # before anything is sent, and the probe finds the new one.
+    try:
+        return settings.api_key()
+    except WrongSettings:
+        return ""
+
+
+__all__ = [
+    "CANNOT_START",
+    "Engine",
+    "Stores",
+    "UnfitServer",
+    "check_server",
+    "connect",
+    "load_engine",
+    "make_engine",
+    "make_stores",
+]

@@ -1,0 +1,103 @@
+"""Celery's side: queues, delivery options, the beat's schedule.
+
+`celery -A worker.celery_app worker -P threads -c 64` finds `app` here. It is made when first
+asked for, so that importing this module connects to nothing and needs no settings.
+
+No data travels in messages: Celery's Redis transport loses a message when a worker is killed
+between taking it and noting it, so a message only says "there is work".
+"""
+
+from functools import cache
+from typing import Any
+
+from celery import Celery, Task
+from kombu.entity import Queue
+
+from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, QueueName, TaskName
+from worker.observe.logs import configure
+from worker.settings import NothingRunning, Settings, WrongSettings
+
+TICK_SECONDS = 1.0
+QUEUES = (QueueName.REALTIME, QueueName.ACCEPT, QueueName.BATCHED, QueueName.CONTROL)
+
+
+class _Quiet(Task):  # type: ignore[misc]
+    """The beat's message: not sent while one is still waiting, so that no worker means no pile."""
+
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        if self.name == TaskName.TICK and _waiting(self.app, QueueName.CONTROL):
+            return None
+        return super().apply_async(*args, **options)
+
+
+def _waiting(app: Celery, queue: str) -> int:
+    with app.connection_for_write() as connection:
+        declared = Queue(queue)(connection.default_channel).queue_declare()
+        return int(declared.message_count)
+
+
+@cache
+def make_app() -> Celery:
+    """The Celery application, configured from the environment.
+
+    Exits with a plain sentence if a setting is wrong or no server is there.
+    """
+    try:
+        settings = Settings.load()
+        broker = settings.celery_broker_url()
+    except (WrongSettings, NothingRunning) as error:
+        raise SystemExit(f"persona-sync: {error}") from None
+    configure(settings.log_level, settings.log_format)
+    made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
+    made.conf.update(
+        imports=("worker.tasks",),
+        task_queues=[Queue(name, routing_key=name) for name in QUEUES],
+        task_routes={task: {"queue": queue} for task, queue in QUEUE_OF_TASK.items()},
+        task_default_queue=QueueName.CONTROL,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        result_backend=None,
+        task_store_errors_even_if_ignored=False,
+        # Tasks are idempotent: better twice than not at all.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=8,
+        worker_enable_soft_shutdown_on_idle=False,
+        # Facts are written as they are; only Celery's own lines go through its logger.
+        worker_redirect_stdouts=False,
+        broker_transport_options={
+            "global_keyprefix": BROKER_KEY_PREFIX,
+            # Longer than any drain; a doorbell that was lost is rung again long before.
+            "visibility_timeout": 60,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "queue_order_strategy": "priority",
+        },
+        beat_schedule={
+            "tick": {
+                "task": TaskName.TICK,
+                "schedule": TICK_SECONDS,
+                "options": {"expires": 10, "queue": QueueName.CONTROL},
+            }
+        },
+        timezone="UTC",
+    )
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("app", "celery"):
+        return make_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,280 @@
+"""accept, flush, recover: the architecture, read top to bottom.
+
+Accept folds what is in the inbox into what each user should hold. Flush claims the users that
+differ and delivers them. Recover, once a second, ends what lost workers left behind and rings
+for work that nobody was rung for. Each works for a bounded time and makes room; losing or
+repeating any of them costs nothing but time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from worker.braze.client import UnusableKey
+from worker.contract import ENVELOPE, Changes, Refusals, TaskName
+from worker.delivery import Delivery, Tally, Tools, ask, new_id
+from worker.pipeline import facts
+from worker.pipeline.ingest import EntryId, ingest
+from worker.pipeline.outcome import Course, read
+from worker.pipeline.schedule import Lane
+from worker.stores.bells import Bells
+from worker.stores.inbox import Entry, Inbox
+from worker.stores.memberships import Applied
+from worker.stores.scripts import ScriptFailed
+
+FLUSH_TASK = {Lane.REALTIME: TaskName.FLUSH_REALTIME, Lane.BATCHED: TaskName.FLUSH_BATCHED}
+_ENTRIES_AT_ONCE = 8
+# Rung a little ahead: the gatherer waits out the rest to the millisecond.
+_AHEAD_MS = 1_000
+# Stops that only a person lifts; any other is tried again with a harmless request.
+HELD_BY_HAND = ("valve", "operator")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPolicy:
+    """`budget` seconds bound one drain. `deliveries`: tries before an envelope is given up."""
+
+    budget: float = 2.0
+    deliveries: int = 5
+    future_tolerance_ms: int = 300_000
+    probe_interval_ms: int = 30_000
+    partitions: int = 1
+
+
+@dataclass(slots=True)
+class AcceptTally:
+    """What one accept drain did; Flower shows it as the task's result."""
+
+    envelopes: int = 0
+    changes: int = 0
+    superseded: int = 0
+    unchanged: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class RecoverTally:
+    """What one tick did."""
+
+    void: int = 0
+    rung: list[str] = field(default_factory=list)
+    probed: str = ""
+
+
+class Flow:
+    """The engine of one worker process; safe to use from many threads.
+
+    `ring(task, partition)` puts a Celery message on its way; it may raise, and is rung again
+    by the next tick.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        inbox: Inbox,
+        bells: Bells,
+        ring: Callable[[str, int], None],
+        policy: FlowPolicy,
+    ) -> None:
+        self._tools = tools
+        self._inbox = inbox
+        self._bells = bells
+        self._ring_out = ring
+        self._policy = policy
+
+    # --- accept -------------------------------------------------------------------------
+
+    def accept(self, partition: int) -> AcceptTally:
+        """Apply what is in the inbox, what lost workers left behind first."""
+        self._bells.clear(TaskName.ACCEPT, partition)
+        tally = AcceptTally()
+        until = self._tools.clock() + self._policy.budget
+        entries = self._inbox.take_over(partition, _ENTRIES_AT_ONCE)
+        while not self._tools.wait(0):
+            entries = entries or self._inbox.read(partition, _ENTRIES_AT_ONCE)
+            if not entries:
+                return tally
+            for entry in entries:
+                self._apply(partition, entry, tally)
+            entries = []
+            if self._tools.clock() > until:
+                break
+        if self._inbox.has_work(partition):
+            self.ring(TaskName.ACCEPT, partition)
+        return tally
+
+    def _apply(self, partition: int, entry: Entry, tally: AcceptTally) -> None:
+        tally.envelopes += 1
+        if entry.deliveries > self._policy.deliveries:
+            self._refuse(partition, entry, "too_many_deliveries", tally)
+            return
+        try:
+            envelope = ENVELOPE.validate_json(entry.data)
+        except ValidationError as error:
+            self._refuse(partition, entry, _unreadable(error), tally)
+            return
+        try:
+            if isinstance(envelope, Changes):
+                self._fold(partition, entry, envelope, tally)
+            elif isinstance(envelope, Refusals):
+                self._count_door(partition, entry, envelope)
+            else:
+                self._refuse(partition, entry, "deletion_not_supported", tally)
+        except ScriptFailed as error:
+            # The entry stays pending: it is tried again, and given up after some tries.
+            self._tools.record(facts.EnvelopeFailed(entry=entry.id, reason=str(error)[:200]))
+
+    def _fold(self, partition: int, entry: Entry, envelope: Changes, tally: AcceptTally) -> None:
+        id_ = EntryId.parse(entry.id)
+        ingested = ingest(envelope, id_, self._policy.future_tolerance_ms)
+        applied = self._tools.memberships.accept(partition, entry.id, id_.ms, ingested)
+        if not applied.is_applied:
+            return
+        tally.changes += len(envelope.changes)
+        tally.superseded += applied.superseded
+        tally.unchanged += applied.unchanged
+        self._tools.record(
+            facts.EnvelopeApplied(
+                entry=entry.id,
+                changes=len(envelope.changes),
+                opened=applied.opened,
+                superseded=applied.superseded,
+                unchanged=applied.unchanged,
+                dead=applied.dead,
+                clamped=ingested.clamped,
+            )
+        )
+        self._ring_if_ready(partition, applied)
+
+    def _ring_if_ready(self, partition: int, applied: Applied) -> None:
+        full = self._tools.allowance.policy.objects
+        if applied.realtime_ready >= full or (applied.realtime_ready and not applied.has_gatherer):
+            self.ring(TaskName.FLUSH_REALTIME, partition)
+
+    def _count_door(self, partition: int, entry: Entry, envelope: Refusals) -> None:
+        counts = {f"refused:{code}": n for code, n in envelope.refused.items()}
+        counts |= {f"skipped:{code}": n for code, n in envelope.skipped.items()}
+        samples = [(item.code, item.user_id, item.where) for item in envelope.samples]
+        self._tools.memberships.count_door(partition, entry.id, counts, samples)
+
+    def _refuse(self, partition: int, entry: Entry, reason: str, tally: AcceptTally) -> None:
+        if self._tools.memberships.refuse_envelope(partition, entry.id, reason):
+            tally.refused += 1
+            self._tools.record(facts.EnvelopeRefused(entry=entry.id, reason=reason))
+
+    # --- flush --------------------------------------------------------------------------
+
+    def flush(self, partition: int, lane: Lane) -> Tally:
+        """Claim and deliver what a lane has due, request by request."""
+        tools = self._tools
+        self._bells.clear(FLUSH_TASK[lane], partition)
+        tally = Tally()
+        token = new_id()
+        until = tools.clock() + self._policy.budget
+        while not tools.wait(0):
+            left = until - tools.clock()
+            if left <= 0:
+                tally.ended = "budget"
+                self._ring_if_left(partition, lane, token)
+                break
+            objects, size = tools.allowance.limits()
+            look = tools.memberships.look(partition, lane, objects, token)
+            if look.state in ("empty", "busy"):
+                tally.ended = look.state
+                break
+            if look.state == "wait":
+                if look.wait_ms / 1000 > left:
+                    tools.memberships.stop_gathering(partition, lane, token)
+                    tally.ended = "not_due"
+                    break
+                tools.wait(look.wait_ms / 1000)
+                continue
+            permit, waited_ms, why = ask(tools, lane, until)
+            if permit is None:
+                tools.memberships.stop_gathering(partition, lane, token)
+                tally.ended = why
+                break
+            began = tools.clock()
+            claim = tools.memberships.claim(
+                partition, lane, lane.code + new_id(), token, objects=objects, size=size
+            )
+            if not claim.users:
+                tools.allowance.give_back(permit)
+                continue
+            if claim.left and not waited_ms:
+                # Somebody else may go on beside us; if permission had to be waited for, more
+                # hands would not help.
+                self.ring(FLUSH_TASK[lane], partition)
+            Delivery(tools, partition, lane, claim, began, tally).run(permit, objects, size)
+        return tally
+
+    def _ring_if_left(self, partition: int, lane: Lane, token: str) -> None:
+        self._tools.memberships.stop_gathering(partition, lane, token)
+        due = self._tools.memberships.next_due(partition, lane)
+        if due is not None and due <= self._tools.allowance.now_ms() + _AHEAD_MS:
+            self.ring(FLUSH_TASK[lane], partition)
+
+    # --- recover ------------------------------------------------------------------------
+
+    def recover(self) -> RecoverTally:
+        """Void what lost workers hold, ring for waiting work, try refused credentials again."""
+        tally = RecoverTally()
+        tools = self._tools
+        now = tools.allowance.now_ms()
+        tally.probed = self._probe(now)
+        destination = tools.allowance.destination()
+        may_send = destination.stop is None and destination.until_ms <= now + _AHEAD_MS
+        for partition in range(self._policy.partitions):
+            for claim_id in tools.memberships.expired_claims(partition, now):
+                settled = tools.memberships.void(partition, claim_id)
+                if settled.users:
+                    tally.void += 1
+                    tools.record(facts.ClaimVoid(claim=claim_id, users=settled.users))
+            if self._inbox.has_work(partition) and self.ring(TaskName.ACCEPT, partition):
+                tally.rung.append(TaskName.ACCEPT)
+            for lane, task in FLUSH_TASK.items():
+                due = tools.memberships.next_due(partition, lane) if may_send else None
+                if due is not None and due <= now + _AHEAD_MS and self.ring(task, partition):
+                    tally.rung.append(task)
+        return tally
+
+    def _probe(self, now: int) -> str:
+        """Try refused credentials with a harmless request; resume if they are taken again."""
+        tools = self._tools
+        destination = tools.allowance.destination()
+        if destination.stop is None or destination.stop.startswith(HELD_BY_HAND):
+            return ""
+        key_print = tools.key_print()
+        if destination.key_print == key_print and destination.next_probe_ms > now:
+            return ""
+        tools.allowance.probe_later(now + self._policy.probe_interval_ms, key_print)
+        try:
+            reply = tools.braze.probe()
+        except UnusableKey as error:
+            return str(error)
+        outcome = read(reply, 1, body_bytes=0, now=tools.wall())
+        if reply.status is None or outcome.course in (Course.STOP, Course.FAILING):
+            return outcome.reason
+        tools.allowance.resume()
+        tools.record(facts.DestinationResumed(by="probe"))
+        return "resumed"
+
+    def ring(self, task: str, partition: int) -> bool:
+        """Ring one doorbell unless one is outstanding. A failure to ring costs at most a tick."""
+        if not self._bells.take(task, partition):
+            return False
+        try:
+            self._ring_out(task, partition)
+        except Exception as error:  # noqa: BLE001 - whatever the broker raises, the tick rings again
+            self._bells.clear(task, partition)
+            self._tools.record(facts.BellFailed(task=task, reason=type(error).__name__))
+            return False
+        return True
+
+
+def _unreadable(error: ValidationError) -> str:
+    """A short reason: where it is wrong and how, without the value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:80]
+    return f"unreadable: {where}: {first['type']}" if where else f"unreadable: {first['type']}"

@@ -1,0 +1,1 @@
+"""Readers of facts: logs, counters, health."""

@@ -1,0 +1,119 @@
+"""Frozen records of what happened. Logs, counters and the Debugger are their readers.
+
+A fact carries ids and counts, never a body, a key or a value.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that happened; `name` is static, so that logs can be searched for it."""
+
+    name: str = ""
+    level: Level = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeApplied(Fact):
+    """An inbox entry was folded and acknowledged."""
+
+    name: str = "envelope_applied"
+    level: Level = "debug"
+    entry: str = ""
+    changes: int = 0
+    opened: int = 0
+    superseded: int = 0
+    unchanged: int = 0
+    dead: int = 0
+    clamped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRefused(Fact):
+    """An inbox entry cannot be applied; it is in the dead letters, whole."""
+
+    name: str = "envelope_refused"
+    level: Level = "error"
+    entry: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeFailed(Fact):
+    """Applying an inbox entry failed; it stays in the inbox and is tried again."""
+
+    name: str = "envelope_failed"
+    level: Level = "error"
+    entry: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded(Fact):
+    """One request to Braze, with what it meant for the users in it."""
+
+    name: str = "request_ended"
+    level: Level = "debug"
+    lane: str = ""
+    request: str = ""
+    status: str = ""
+    users: int = 0
+    delivered: int = 0
+    retry: int = 0
+    unknown: int = 0
+    dead: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationSlowed(Fact):
+    """Braze limits us or is in trouble; all workers wait."""
+
+    name: str = "destination_slowed"
+    level: Level = "warning"
+    reason: str = ""
+    seconds: float = 0.0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStopped(Fact):
+    """Nothing is sent until somebody or a probe says otherwise. `todo` says what to do."""
+
+    name: str = "destination_stopped"
+    level: Level = "error"
+    reason: str = ""
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationResumed(Fact):
+    """Sending goes on."""
+
+    name: str = "destination_resumed"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimVoid(Fact):
+    """A worker was lost with a claim; what it sent is unknown and is sent again."""
+
+    name: str = "claim_void"
+    level: Level = "warning"
+    claim: str = ""
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BellFailed(Fact):
+    """A doorbell could not be rung; the tick rings again."""
+
+    name: str = "bell_failed"
+    level: Level = "warning"
+    task: str = ""
+    reason: str = ""

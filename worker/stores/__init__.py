@@ -1,0 +1,1 @@
+"""The only code that talks to Redis, one structure to a file."""

@@ -1,0 +1,216 @@
+"""The shared right to call Braze now, and what all workers know of it.
+
+One bucket for the deployment, on the server's clock. What one worker learns from a reply (a
+pause, a limit, refused credentials, smaller requests) holds for all of them at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgpack
+
+from worker.durations import to_ms
+from worker.pipeline.outcome import Outcome, Verdict
+from worker.pipeline.schedule import Lane
+from worker.stores.keys import COUNTS, DEST, PERMITS, VALVE
+from worker.stores.scripts import Scripts
+from worker.stores.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class AllowancePolicy:
+    """How much may be asked of Braze. `rate` in requests per second; `valve_share` of verdicts."""
+
+    rate: float = 100.0
+    burst: int = 10
+    objects: int = 75
+    size: int = 4_000_000
+    permit_life: timedelta = timedelta(seconds=30)
+    valve_share: float = 0.2
+    valve_verdicts: int = 200
+    valve_window: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whether one request may be made, after `wait_ms`. If not, `why` is one of `stopped`,
+    `paused`, `narrowed`, `hinted`, `rate`, and `wait_ms` says when to ask again."""
+
+    is_granted: bool
+    wait_ms: int
+    why: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a report changed: transient failures (or 429s) in a row, and the valve."""
+
+    failures: int
+    valve_tripped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The destination as all workers see it. Instants in ms."""
+
+    stop: str | None
+    stopped_at_ms: int | None
+    key_print: str | None
+    next_probe_ms: int
+    until_ms: int
+    reason: str | None
+    failures: int
+    last_reason: str | None
+    width: int
+    hint_left: int | None
+    hint_reset_ms: int
+    most_objects: int | None
+    most_bytes: int | None
+
+
+class Allowance:
+    """One for the deployment; its keys share a hash tag of their own."""
+
+    def __init__(
+        self, client: Server, policy: AllowancePolicy, clock: Callable[[], int] | None = None
+    ) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+        self.policy = policy
+        self._clock = clock
+
+    def _now(self) -> int | str:
+        return self._clock() if self._clock else ""
+
+    def reserve(self, permit: str, lane: Lane, longest_wait_ms: int) -> Permission:
+        """Ask for one request. Granted, the caller waits `wait_ms`, looks for a pause, and goes."""
+        granted, wait, why, reason = self._scripts.alone(
+            "reserve",
+            [DEST, PERMITS],
+            self._now(),
+            permit,
+            lane.code,
+            self.policy.rate,
+            self.policy.burst,
+            longest_wait_ms,
+            to_ms(self.policy.permit_life),
+        )
+        return Permission(granted == 1, int(wait), why.decode(), reason.decode())
+
+    def report(
+        self,
+        permit: str,
+        outcome: Outcome,
+        *,
+        status: str,
+        objects: int,
+        key_print: str,
+        final: int,
+    ) -> Learned:
+        """Give the permit back with what the reply said. `final`: verdicts that end something.
+
+        Where the valve trips, nothing of this request may be counted dead.
+        """
+        dead = sum(item.verdict is Verdict.DEAD for item in outcome.items)
+        hints = outcome.hints
+        packed = b""
+        if hints and hints.remaining is not None and hints.reset_in is not None:
+            reset_ms = max(0, round(hints.reset_in * 1000))
+            packed = msgpack.packb((hints.limit or 0, hints.remaining, reset_ms))
+        failures, tripped = self._scripts.alone(
+            "report",
+            [DEST, PERMITS, VALVE, COUNTS],
+            self._now(),
+            permit,
+            outcome.course.value,
+            outcome.reason,
+            -1 if outcome.wait is None else round(outcome.wait * 1000),
+            final,
+            dead,
+            packed,
+            0 if outcome.max_objects is None else max(1, outcome.max_objects // 2),
+            0 if outcome.max_bytes is None else max(1, outcome.max_bytes // 2),
+            key_print,
+            self.policy.valve_share,
+            self.policy.valve_verdicts,
+            to_ms(self.policy.valve_window),
+            objects,
+            status,
+        )
+        return Learned(int(failures), tripped == 1)
+
+    def give_back(self, permit: str) -> None:
+        """The request was not made after all; its slot is lost, its place is free again."""
+        self._client.zrem(PERMITS, permit)
+
+    def pause(self, wait: timedelta, reason: str, *, narrow: bool) -> None:
+        """All workers wait for this long; `narrow`: then one probe at a time."""
+        until = self.now_ms() + to_ms(wait)
+        if until > float(self._client.hget(DEST, "until") or 0):
+            self._client.hset(DEST, mapping={"until": until, "reason": reason})
+        if narrow:
+            self._client.hset(DEST, mapping={"width": 1, "reason": reason})
+
+    def stop(self, reason: str) -> None:
+        """Nothing is sent until `resume`."""
+        self._client.hset(DEST, mapping={"stop": reason, "stopped_at": self.now_ms()})
+
+    def resume(self) -> bool:
+        """Lift every stop, pause and narrowing. True if there was one."""
+        names = ("stop", "stopped_at", "key", "next_probe", "until", "reason", "width", "failures")
+        removed = int(self._client.hdel(DEST, *names, "limited", "most_objects", "most_bytes"))
+        self._client.delete(VALVE)
+        return removed > 0
+
+    def probe_later(self, at_ms: int, key_print: str) -> None:
+        """Note when refused credentials are tried next, and with which key they were refused."""
+        self._client.hset(DEST, mapping={"next_probe": at_ms, "key": key_print})
+
+    def destination(self) -> Destination:
+        """The destination as it is now."""
+        raw = {k.decode(): v.decode() for k, v in self._client.hgetall(DEST).items()}
+        limits = ("most_objects", "most_bytes", "hint_left", "stopped_at")
+        most_objects, most_bytes, hint_left, stopped_at = (
+            int(float(raw[name])) if name in raw else None for name in limits
+        )
+        return Destination(
+            stop=raw.get("stop"),
+            stopped_at_ms=stopped_at,
+            key_print=raw.get("key"),
+            next_probe_ms=int(float(raw.get("next_probe", 0))),
+            until_ms=int(float(raw.get("until", 0))),
+            reason=raw.get("reason"),
+            failures=int(raw.get("failures", 0)),
+            last_reason=raw.get("last_reason"),
+            width=int(raw.get("width", 0)),
+            hint_left=hint_left,
+            hint_reset_ms=int(float(raw.get("hint_reset", 0))),
+            most_objects=most_objects,
+            most_bytes=most_bytes,
+        )
+
+    def may_go(self) -> bool:
+        """True unless there is a stop or a pause: looked at after a wait, before the claim."""
+        stop, until = self._client.hmget(DEST, "stop", "until")
+        return stop is None and float(until or 0) <= self.now_ms()
+
+    def limits(self) -> tuple[int, int]:
+        """The most objects and bytes for one request: the settings', or less if Braze said so."""
+        objects, size = self._client.hmget(DEST, "most_objects", "most_bytes")
+        return (
+            min(self.policy.objects, int(objects)) if objects else self.policy.objects,
+            min(self.policy.size, int(size)) if size else self.policy.size,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Requests and objects, in all and by status and course."""
+        return {k.decode(): int(v) for k, v in self._client.hgetall(COUNTS).items()}
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+        if self._clock:
+            return self._clock()
+        seconds, micros = self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000

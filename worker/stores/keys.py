@@ -1,0 +1,44 @@
+"""Every Redis key, once. `{p}` is a partition's hash tag, `{a}` the allowance's; 1 the schema.
+
+key                     type     holds                                       written by
+ps1:{p}:inbox           stream   envelopes, group `engine`                   producers; accept
+ps1:{p}:append:<id>     string   entry id of an appended envelope; expires   producers
+ps1:{p}:bell:<task>     string   a doorbell is on its way; expires           producers, workers
+ps1:{p}:ledger          hash     exact counters: accepted and each end       producers; scripts
+ps1:{p}:door            hash     refused:<code>, skipped:<code>              accept
+ps1:{p}:u:<user>        hash     a user's attributes, packed (state.lua)     accept, claim, settle
+ps1:{p}:rt:ready, :held zset     user -> due ms, realtime lane               accept, claim, settle
+ps1:{p}:bt:ready, :held zset     user -> boundary ms, batched lane           accept, claim, settle
+ps1:{p}:claims          zset     claim id -> end of its lease, ms            claim, settle
+ps1:{p}:claim           hash     claim id -> exactly what is sent, packed    claim, settle
+ps1:{p}:gather:<lane>   string   token of the one gatherer of crumbs         look, claim
+ps1:{p}:attrs, :names   hash     attribute name <-> small id                 accept, registry
+ps1:{p}:rules           hash     id -> rule, `*` -> lanes, packed            registry
+ps1:{p}:meta            hash     next_attribute, undeclared, registry        accept, registry
+ps1:{p}:members         hash     id -> users whose desired value is true     accept
+ps1:{p}:fresh           hash     <lane><bucket> -> arrivals to acknowledged  settle
+ps1:{p}:journal, :size  stream   packed facts of each script call; bounded   scripts
+ps1:{p}:dead            stream   dead letters                                accept, settle
+ps1:{p}:torn            hash     users done of an entry whose script failed  accept
+ps1:{a}:dest            hash     pause, stop, width, hints, caps             reserve, report
+ps1:{a}:permits         zset     requests under way -> when they count lost  reserve, report
+ps1:{a}:valve           hash     verdicts and refusals by time; expires      report
+ps1:{a}:counts          hash     requests, objects, by status and course     report
+ps1:{a}:workers         zset     worker process -> last heartbeat ms         workers
+ps1:{a}:partitions      string   the number of partitions, since the first start
+"""
+
+from worker.contract import PARTITIONS_KEY, key
+
+__all__ = ["COUNTS", "DEST", "PARTITIONS_KEY", "PERMITS", "VALVE", "WORKERS", "key", "prefix"]
+
+DEST = "ps1:{a}:dest"
+PERMITS = "ps1:{a}:permits"
+VALVE = "ps1:{a}:valve"
+COUNTS = "ps1:{a}:counts"
+WORKERS = "ps1:{a}:workers"
+
+
+def prefix(partition: int) -> str:
+    """What all keys of one partition begin with."""
+    return key(partition, "")

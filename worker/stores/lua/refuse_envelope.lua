@@ -1,0 +1,15 @@
+-- Ends an envelope that cannot be applied: it goes to the dead letters, whole.
+-- ARGV: 3 entry id, 4 reason. Returns 1, or 0 if it is no longer pending.
+local entry = ARGV[3]
+if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return 0 end
+local found = call('XRANGE', P .. 'inbox', entry, entry)
+if #found == 1 then
+  local fields = {}
+  for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
+  call('XADD', P .. 'dead', '*', 'kind', 'envelope', 'reason', ARGV[4], 'entry', entry,
+    'envelope', fields.e or '', 'changes', fields.n or '0')
+  count({dead = tonumber(fields.n) or 0, envelopes_dead = 1})
+end
+call('XACK', P .. 'inbox', 'engine', entry)
+call('XDEL', P .. 'inbox', entry)
+return 1

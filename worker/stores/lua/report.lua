@@ -1,0 +1,87 @@
+-- What one request taught us about the destination, for all workers at once.
+-- KEYS: dest, permits, valve, counts. ARGV: 1 now ms or '', 2 permit id, 3 course, 4 reason,
+-- 5 wait ms or -1, 6 verdicts, 7 of them dead, 8 packed hints {limit, remaining, reset in ms} or
+-- '', 9 most objects or 0, 10 most bytes or 0, 11 key's fingerprint, 12 valve share, 13 valve's
+-- fewest verdicts, 14 valve window ms, 15 objects, 16 status.
+-- Returns {transient failures in a row, 1 if the valve tripped}.
+local call, dest = redis.call, KEYS[1]
+local now = tonumber(ARGV[1])
+if not now then
+  local clock = call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+local course, reason, wait = ARGV[3], ARGV[4], tonumber(ARGV[5])
+call('ZREM', KEYS[2], ARGV[2])
+call('HINCRBY', KEYS[4], 'requests', 1)
+call('HINCRBY', KEYS[4], 'objects', tonumber(ARGV[15]))
+call('HINCRBY', KEYS[4], 'status:' .. ARGV[16], 1)
+call('HINCRBY', KEYS[4], 'course:' .. course, 1)
+
+local function until_at_least(at, why)
+  if at > tonumber(call('HGET', dest, 'until') or '0') then
+    call('HSET', dest, 'until', at, 'reason', why)
+  end
+end
+
+local failures = 0
+if course == 'fine' then
+  call('HDEL', dest, 'failures', 'limited')
+  call('HSET', dest, 'last_fine', now)
+  local width = tonumber(call('HGET', dest, 'width') or '0')
+  if width >= 32 then call('HDEL', dest, 'width', 'reason')
+  elseif width > 0 then call('HSET', dest, 'width', width * 2) end
+elseif course == 'wait' then
+  failures = call('HINCRBY', dest, 'limited', 1)
+  if wait >= 0 then until_at_least(now + wait, reason) end
+elseif course == 'failing' then
+  failures = call('HINCRBY', dest, 'failures', 1)
+  call('HSET', dest, 'last_failure', now, 'last_reason', reason)
+elseif course == 'stop' then
+  call('HSET', dest, 'stop', reason, 'stopped_at', now, 'key', ARGV[11], 'next_probe', now)
+end
+
+-- The least of what is said within one window counts; a later reset is a new window.
+if ARGV[8] ~= '' then
+  local limit, remaining, reset_in = unpack(cmsgpack.unpack(ARGV[8]))
+  local reset = now + reset_in
+  local known = tonumber(call('HGET', dest, 'hint_reset') or '0')
+  local left = tonumber(call('HGET', dest, 'hint_left') or '')
+  if known <= now or reset > known + 1500 or left == nil then
+    call('HSET', dest, 'hint_reset', reset, 'hint_left', remaining, 'hint_limit', limit)
+  elseif remaining < left then
+    call('HSET', dest, 'hint_left', remaining)
+  end
+end
+if tonumber(ARGV[9]) > 0 then
+  local cap = tonumber(call('HGET', dest, 'most_objects') or '0')
+  if cap == 0 or tonumber(ARGV[9]) < cap then call('HSET', dest, 'most_objects', ARGV[9]) end
+end
+if tonumber(ARGV[10]) > 0 then
+  local cap = tonumber(call('HGET', dest, 'most_bytes') or '0')
+  if cap == 0 or tonumber(ARGV[10]) < cap then call('HSET', dest, 'most_bytes', ARGV[10]) end
+end
+
+-- The valve: too many refusals within the window pause the destination.
+local tripped = 0
+local verdicts, dead, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[14])
+if verdicts > 0 then
+  local bucket = math.floor(now / (window / 6))
+  call('HINCRBY', KEYS[3], bucket .. ':all', verdicts)
+  if dead > 0 then call('HINCRBY', KEYS[3], bucket .. ':dead', dead) end
+  if dead > 0 then
+    local all, refused = 0, 0
+    local raw = call('HGETALL', KEYS[3])
+    for i = 1, #raw, 2 do
+      local at, kind = string.match(raw[i], '^(%d+):(%a+)$')
+      if tonumber(at) <= bucket - 6 then call('HDEL', KEYS[3], raw[i])
+      elseif kind == 'all' then all = all + tonumber(raw[i + 1])
+      else refused = refused + tonumber(raw[i + 1]) end
+    end
+    if all >= tonumber(ARGV[13]) and refused > all * tonumber(ARGV[12]) then
+      tripped = 1
+      call('HSET', dest, 'stop', 'valve', 'stopped_at', now)
+    end
+  end
+  call('PEXPIRE', KEYS[3], window * 2)
+end
+return {failures, tripped}

@@ -1,0 +1,38 @@
+-- The right to make one request: GCRA on the server's clock, with reservation of a later slot.
+-- KEYS: dest, permits. ARGV: 1 now ms or '', 2 permit id, 3 lane 'r'|'b', 4 requests per second,
+-- 5 burst, 6 longest wait ms, 7 ms after which a permit counts as lost.
+-- Returns {granted 0|1, ms to wait, why, reason}. Nothing is granted while the destination is
+-- stopped, paused, or narrowed and as many requests are under way as it is wide.
+local call, dest = redis.call, KEYS[1]
+local now = tonumber(ARGV[1])
+if not now then
+  local clock = call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+local names = {'stop', 'until', 'reason', 'width', 'tat', 'hint_left', 'hint_reset', 'hint_limit'}
+local got, d = call('HMGET', dest, unpack(names)), {}
+for i, name in ipairs(names) do d[name] = got[i] end
+local lane, most = ARGV[3], tonumber(ARGV[6])
+
+if d.stop then return {0, 1000, 'stopped', d.stop} end
+local paused = tonumber(d['until'] or '0')
+if paused > now then return {0, math.ceil(paused - now), 'paused', d.reason or ''} end
+call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local width = tonumber(d.width or '0')
+if width > 0 and call('ZCARD', KEYS[2]) >= width then return {0, 100, 'narrowed', d.reason or ''} end
+
+local interval = 1000 / tonumber(ARGV[4])
+local left, reset = tonumber(d.hint_left or ''), tonumber(d.hint_reset or '0')
+if left and reset > now then
+  -- What Braze says is left is spread over the window; its last fifth is kept for realtime.
+  local kept = lane == 'b' and math.floor(tonumber(d.hint_limit or '0') / 5) or 0
+  if left - kept < 1 then return {0, math.ceil(reset - now), 'hinted', 'rate_limit_remaining'} end
+  interval = math.max(interval, (reset - now) / (left - kept))
+end
+local tat = math.max(tonumber(d.tat or '0'), now, paused)
+local wait = math.max(0, tat + interval - tonumber(ARGV[5]) * interval - now)
+if wait > most then return {0, math.ceil(wait), 'rate', ''} end
+call('HSET', dest, 'tat', string.format('%.3f', tat + interval))
+if left and reset > now then call('HINCRBY', dest, 'hint_left', -1) end
+call('ZADD', KEYS[2], now + wait + tonumber(ARGV[7]), ARGV[2])
+return {1, math.ceil(wait), '', ''}

@@ -1,0 +1,186 @@
+-- Shared by every script of a partition; put in front of each. Pure but for reads and schedule().
+--
+-- ARGV[1] prefix of the partition's keys; ARGV[2] now in ms, or '' for the server's clock.
+--
+-- A user is a hash `u:<user id>`: one packed field for each attribute, under its interned id,
+-- and `.` holding the claim while the user is in flight. Fields of an attribute, in order
+-- (trailing defaults are cut off):
+--   V desired value, JSON text        T event ms   AM arrival ms   AS arrival sequence   PL place
+--   A acknowledged value, '' unknown  K acknowledged at ms         F flags
+--   D differs since ms                C desired changed at ms      E inbox entry ms
+--   S value of the last ambiguous send                             H hold until ms
+local P, call = ARGV[1], redis.call
+local V, T, AM, AS, PL, A, K, F, D, C, E, S, H = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+-- OPEN: the desired change has had no end. CURRENT: it is the version in the claim.
+-- REFUSED: Braze refused it. CLAIMED: the attribute is in the claim.
+local OPEN, CURRENT, REFUSED, CLAIMED = 1, 2, 4, 8
+
+local now = tonumber(ARGV[2])
+if not now then
+  local clock = call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+
+local function has(flags, flag) return math.floor(flags / flag) % 2 == 1 end
+local function set(flags, flag) return has(flags, flag) and flags or flags + flag end
+local function clear(flags, flag) return has(flags, flag) and flags - flag or flags end
+
+local function unpack_attribute(raw)
+  local x = cmsgpack.unpack(raw)
+  for i = F, E do if x[i] == nil then x[i] = 0 end end
+  if x[S] == nil then x[S] = '' end
+  if x[H] == nil then x[H] = 0 end
+  return x
+end
+
+local function pack_attribute(x)
+  local last = H
+  while last > K and (x[last] == 0 or x[last] == '') do last = last - 1 end
+  local kept = {}
+  for i = 1, last do kept[i] = x[i] end
+  return cmsgpack.pack(kept)
+end
+
+-- The user as {id -> attribute}, and the claim that owns it, or nil.
+local function load(user)
+  local raw = call('HGETALL', P .. 'u:' .. user)
+  local attributes, claim = {}, nil
+  for i = 1, #raw, 2 do
+    if raw[i] == '.' then claim = raw[i + 1]
+    else attributes[raw[i]] = unpack_attribute(raw[i + 1]) end
+  end
+  return attributes, claim
+end
+
+-- rules: id -> {lane 'r'|'b', every ms, exit 'f'|'n', enabled 0|1}; '*' -> lanes.
+local UNDECLARED = {'r', 0, 'f', 1}
+local rules, lanes = {}, nil
+local function rule(id)
+  local found = rules[id]
+  if not found then
+    local raw = call('HGET', P .. 'rules', id)
+    found = raw and cmsgpack.unpack(raw) or UNDECLARED
+    rules[id] = found
+  end
+  return found
+end
+local function lane_rules()
+  if not lanes then
+    local raw = call('HGET', P .. 'rules', '*')
+    local r = raw and cmsgpack.unpack(raw) or {200, 2000, 3600000, 0}
+    lanes = {linger = r[1], max_wait = r[2], every = r[3], offset = r[4]}
+  end
+  return lanes
+end
+
+-- What Braze is to hold for a desired value: an exit may be written as null.
+local function wire(id, value)
+  if value == 'false' and rule(id)[3] == 'n' then return 'null' end
+  return value
+end
+
+local function differs(id, x)
+  if has(x[F], REFUSED) then return false end
+  return x[A] == '' or wire(id, x[V]) ~= x[A]
+end
+
+-- Earliest moment at which this value may be sent. The same value need not wait.
+local function not_before(x, value, gap)
+  local at = 0
+  if x[A] ~= '' and value ~= x[A] then at = x[K] + gap end
+  if x[S] ~= '' and value ~= x[S] and x[H] > at then at = x[H] end
+  return at
+end
+
+local function boundary_after(at, every, offset)
+  return (math.floor((at - offset) / every) + 1) * every + offset
+end
+
+local function due_of(id, x)
+  local r = rule(id)
+  if r[1] == 'r' then
+    local due, latest = x[C] + lane_rules().linger, x[D] + lane_rules().max_wait
+    return due < latest and due or latest
+  end
+  return boundary_after(x[D], r[2] > 0 and r[2] or lane_rules().every, lane_rules().offset)
+end
+
+-- Held users come free in steps, so that they fill a request together.
+local function rounded(at, step) return math.ceil(at / step) * step end
+
+local function least(a, b) if a == nil or b < a then return b end return a end
+
+-- What the user waits for, in each lane: {ready score | nil, held score | nil}.
+-- A user's realtime linger counts from the latest change, at most max_wait from the first.
+local function waits(attributes, gap)
+  local last, first, seen = nil, nil, {}
+  local wait = {r = {}, b = {}}
+  for id, x in pairs(attributes) do
+    local r = rule(id)
+    seen[r[1]] = true
+    if r[4] == 1 and differs(id, x) then
+      local free = not_before(x, wire(id, x[V]), gap)
+      if r[1] == 'r' then
+        if free > now then
+          wait.r.held = least(wait.r.held, rounded(free, math.max(lane_rules().linger, 1)))
+        else
+          if last == nil or x[C] > last then last = x[C] end
+          first = least(first, x[D])
+        end
+      else
+        local due = due_of(id, x)
+        if free > now and free > due then
+          wait.b.held = least(wait.b.held, rounded(free, 1000))
+        else
+          wait.b.ready = least(wait.b.ready, due)
+        end
+      end
+    end
+  end
+  if last then
+    local due, latest = last + lane_rules().linger, first + lane_rules().max_wait
+    wait.r.ready = due < latest and due or latest
+  end
+  return wait, seen
+end
+
+local LISTS = {r = {ready = 'rt:ready', held = 'rt:held'}, b = {ready = 'bt:ready', held = 'bt:held'}}
+
+-- Puts the user into the lists where it belongs and takes it out of the others. Only for a
+-- user that no claim owns.
+local function schedule(user, attributes, gap)
+  local wait, seen = waits(attributes, gap)
+  for lane, lists in pairs(LISTS) do
+    if seen[lane] then
+      for list, key in pairs(lists) do
+        local at = wait[lane][list]
+        if at then call('ZADD', P .. key, at, user) else call('ZREM', P .. key, user) end
+      end
+    end
+  end
+end
+
+local function unschedule(user)
+  for _, lists in pairs(LISTS) do
+    for _, key in pairs(lists) do call('ZREM', P .. key, user) end
+  end
+end
+
+local function count(ends)
+  for name, by in pairs(ends) do
+    if by ~= 0 then call('HINCRBY', P .. 'ledger', name, by) end
+  end
+end
+
+-- One packed journal entry for each call, the journal bounded in bytes, oldest first out.
+local function journal(limit, kind, body)
+  local packed = cmsgpack.pack(body)
+  call('XADD', P .. 'journal', '*', 'k', kind, 'b', packed)
+  local size = call('INCRBY', P .. 'journal:size', #packed)
+  while size > limit do
+    local oldest = call('XRANGE', P .. 'journal', '-', '+', 'COUNT', 1)
+    if #oldest == 0 then break end
+    call('XDEL', P .. 'journal', oldest[1][1])
+    size = call('DECRBY', P .. 'journal:size', #oldest[1][2][4])
+  end
+end

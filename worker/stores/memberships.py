@@ -1,0 +1,343 @@
+"""Desired and acknowledged values of every user, the due lists, and the claims on them.
+
+Each method is one script: it happens as a whole or not at all, on the server's clock (a test
+may give another). The scripts are the only writers, and hold the rules; see `lua/state.lua`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from worker.durations import to_ms
+from worker.pipeline.ingest import Ingested
+from worker.pipeline.outcome import Verdict
+from worker.pipeline.schedule import Lane
+from worker.stores.keys import key, prefix
+from worker.stores.scripts import Scripts
+from worker.stores.server import Server
+from worker.stores.terms import Terms
+
+_LIST = {Lane.REALTIME: "rt", Lane.BATCHED: "bt"}
+_LANE_OF = {lane.code: lane for lane in Lane}
+_CODE = {Verdict.DELIVERED: "d", Verdict.RETRY: "r", Verdict.UNKNOWN: "u", Verdict.DEAD: "x"}
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What folding one entry did. `is_applied` is False if somebody else had applied it."""
+
+    is_applied: bool
+    opened: int = 0
+    superseded: int = 0
+    unchanged: int = 0
+    dead: int = 0
+    realtime_ready: int = 0
+    has_gatherer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whether a lane has a request to fill: `full`, `due`, `wait`, `busy` (somebody else gathers
+    the crumbs) or `empty`. `wait_ms` is when the first user is due."""
+
+    state: str
+    users: int
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedUser:
+    """One user of a claim, with (attribute name, value as JSON text) for each value to send."""
+
+    user_id: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Users taken for one request. Until it is settled or its lease is over they are ours."""
+
+    id: str
+    users: tuple[ClaimedUser, ...]
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settling did. `users` is 0 if the claim was gone."""
+
+    users: int = 0
+    values: int = 0
+    dead: int = 0
+    realtime_ready: int = 0
+    has_gatherer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Users of one lane. `ready` includes the `due`; instants in ms."""
+
+    ready: int
+    due: int
+    held: int
+    first_due_ms: int | None
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeTrace:
+    """One attribute of one user, as it is now. `acknowledged` is None while unknown."""
+
+    attribute: str
+    desired: str
+    desired_at_ms: int
+    acknowledged: str | None
+    acknowledged_at_ms: int | None
+    lane: Lane
+    due_at_ms: int | None
+    is_refused: bool
+    in_flight: bool
+    hold_until_ms: int | None
+
+
+class Memberships:
+    """The state of one deployment's users, by partition."""
+
+    def __init__(
+        self,
+        client: Server,
+        terms: Terms,
+        attributes: Mapping[str, str] | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+        self._terms = terms
+        self._attributes = attributes or {}
+        self._clock = clock
+        self._names: dict[int, dict[str, str]] = {}
+
+    def _run(self, script: str, partition: int, *args: object) -> Any:
+        now = self._clock() if self._clock else None
+        return self._scripts.on_partition(script, prefix(partition), now, *args)
+
+    def accept(self, partition: int, entry_id: str, entry_ms: int, envelope: Ingested) -> Applied:
+        """Fold an entry and acknowledge it. Repeating it changes nothing."""
+        names: dict[str, int] = {}
+        users = []
+        for user, changes in envelope.users.items():
+            packed = [
+                (
+                    names.setdefault(change.attribute, len(names) + 1),
+                    change.value,
+                    *change.rank,
+                    1 if change.is_membership else 0,
+                )
+                for change in changes
+            ]
+            users.append((user, packed))
+        result = self._run(
+            "accept",
+            partition,
+            entry_id,
+            entry_ms,
+            msgpack.packb((list(names), users)),
+            to_ms(self._terms.gap),
+            self._terms.journal_bytes,
+            self._terms.undeclared_limit,
+        )
+        if result[0] == 0:
+            return Applied(False)
+        _, opened, superseded, unchanged, dead, ready, gatherer = result
+        return Applied(True, opened, superseded, unchanged, dead, ready, bool(gatherer))
+
+    def refuse_envelope(self, partition: int, entry_id: str, reason: str) -> bool:
+        """Move an entry to the dead letters, whole. False if it was no longer pending."""
+        return bool(self._run("refuse_envelope", partition, entry_id, reason))
+
+    def count_door(
+        self, partition: int, entry_id: str, counts: dict[str, int], samples: Sequence[object]
+    ) -> bool:
+        """Count what was refused or skipped at the door, and acknowledge the entry."""
+        packed = msgpack.packb(list(counts.items()))
+        sampled = msgpack.packb(samples)
+        counted = self._run("door", partition, entry_id, packed, sampled, self._terms.journal_bytes)
+        return bool(counted)
+
+    def look(self, partition: int, lane: Lane, full: int, token: str) -> Look:
+        """See whether there is a request to fill; the asker may become the gatherer of crumbs."""
+        result = self._run("look", partition, lane.code, full, token)
+        return Look(result[0].decode(), int(result[1]), int(result[2]))
+
+    def claim(
+        self,
+        partition: int,
+        lane: Lane,
+        claim_id: str,
+        token: str,
+        *,
+        objects: int,
+        size: int,
+    ) -> Claim:
+        """Take users for one request of at most `objects` users and about `size` bytes.
+
+        With the same id it returns the same claim. No users: there was nothing to take.
+        """
+        raw, left = self._run(
+            "claim",
+            partition,
+            claim_id,
+            lane.code,
+            objects,
+            size,
+            to_ms(self._terms.lease),
+            to_ms(self._terms.gap),
+            token,
+        )
+        if not raw:
+            return Claim(claim_id, (), left)
+        users = []
+        for user, values in msgpack.unpackb(raw):
+            named = tuple((self._attribute(partition, value[0]), value[1]) for value in values)
+            users.append(ClaimedUser(user, named))
+        return Claim(claim_id, tuple(users), left)
+
+    def settle(
+        self,
+        partition: int,
+        claim_id: str,
+        verdicts: Iterable[tuple[int, Verdict, str]],
+        request_id: str = "",
+    ) -> Settled:
+        """End some users of a claim, by their place in it (from 0), verdict and reason.
+
+        Settling a claim that is gone, or a user twice, changes nothing.
+        """
+        named = [(place + 1, _CODE[verdict], reason) for place, verdict, reason in verdicts]
+        return self._settle(partition, claim_id, named, request_id, "", "0")
+
+    def void(self, partition: int, claim_id: str) -> Settled:
+        """End a claim whose lease is over: what it may have sent is unknown."""
+        return self._settle(partition, claim_id, [], "", "u", "1")
+
+    def _settle(
+        self,
+        partition: int,
+        claim_id: str,
+        named: list[tuple[int, str, str]],
+        request_id: str,
+        rest: str,
+        only_expired: str,
+    ) -> Settled:
+        result = self._run(
+            "settle",
+            partition,
+            claim_id,
+            msgpack.packb(named),
+            to_ms(self._terms.gap),
+            to_ms(self._terms.hold),
+            self._terms.journal_bytes,
+            request_id,
+            rest,
+            only_expired,
+        )
+        if not result:
+            return Settled()
+        users, values, dead, ready, gatherer = result
+        return Settled(users, values, dead, ready, bool(gatherer))
+
+    def waiting(self, partition: int, lane: Lane, now_ms: int) -> "Waiting":
+        """How many users wait in a lane, and for what. Reads only."""
+        ready, held = (key(partition, f"{_LIST[lane]}:{name}") for name in ("ready", "held"))
+        first = self._client.zrange(ready, 0, 0, withscores=True)
+        coming = self._client.zrangebyscore(ready, f"({now_ms}", "+inf", 0, 1, withscores=True)
+        return Waiting(
+            ready=int(self._client.zcard(ready)),
+            due=int(self._client.zcount(ready, "-inf", now_ms)),
+            held=int(self._client.zcard(held)),
+            first_due_ms=int(first[0][1]) if first else None,
+            next_due_ms=int(coming[0][1]) if coming else None,
+        )
+
+    def in_flight(self, partition: int) -> dict[Lane, int]:
+        """Users that claims own now, by the lane that claimed them."""
+        found = dict.fromkeys(Lane, 0)
+        for id_, packed in self._client.hgetall(key(partition, "claim")).items():
+            users = sum(1 for user in msgpack.unpackb(packed) if user)
+            found[_LANE_OF[id_[:1].decode()]] += users
+        return found
+
+    def stop_gathering(self, partition: int, lane: Lane, token: str) -> None:
+        """Give up being the gatherer of crumbs, if this token is."""
+        name = key(partition, f"gather:{lane.code}")
+        if self._client.get(name) == token.encode():
+            self._client.delete(name)
+
+    def next_due(self, partition: int, lane: Lane) -> int | None:
+        """When the first user of a lane is due, ready or held; None if there is none."""
+        first: list[float] = []
+        for name in ("ready", "held"):
+            found = self._client.zrange(
+                key(partition, f"{_LIST[lane]}:{name}"), 0, 0, withscores=True
+            )
+            first.extend(float(item[1]) for item in found)
+        return int(min(first)) if first else None
+
+    def expired_claims(self, partition: int, now_ms: int) -> list[str]:
+        """Claims whose lease was over at `now_ms`."""
+        found = self._client.zrangebyscore(key(partition, "claims"), "-inf", now_ms)
+        return [id_.decode() for id_ in found]
+
+    def publish_registry(
+        self,
+        partition: int,
+        version: str,
+        lanes: tuple[int, int, int, int],
+        rules: Iterable[tuple[str, tuple[str, int, str, int]]],
+    ) -> None:
+        """Publish lanes (linger, max_wait, every, offset; ms) and a rule for each declared key."""
+        packed = [(name, msgpack.packb(rule)) for name, rule in rules]
+        # Packed rules travel as raw strings: cmsgpack does not know msgpack's binary type.
+        listed = msgpack.packb(packed, use_bin_type=False)
+        self._run("registry", partition, version, msgpack.packb(lanes), listed)
+
+    def replay(self, partition: int, letter_id: str) -> int:
+        """Lift a dead letter's marks; its newest values are sent. Returns how many are due.
+
+        -1 if the letter is gone or is no user's.
+        """
+        result = self._run("replay", partition, letter_id, to_ms(self._terms.gap))
+        return int(result)
+
+    def trace(self, partition: int, user_id: str) -> list[AttributeTrace]:
+        """Everything known of one user; empty for a user never seen. Changes nothing."""
+        raw = self._run("trace", partition, user_id, to_ms(self._terms.gap))
+        found, owner, _ = msgpack.unpackb(raw)
+        return [
+            AttributeTrace(
+                attribute=name,
+                desired=desired,
+                desired_at_ms=int(event_ms),
+                acknowledged=acknowledged or None,
+                acknowledged_at_ms=int(acknowledged_at) if acknowledged else None,
+                lane=Lane.REALTIME if lane == "r" else Lane.BATCHED,
+                due_at_ms=int(due) if due >= 0 else None,
+                is_refused=bool(flags & 4),
+                in_flight=bool(owner) and bool(flags & 8),
+                hold_until_ms=int(hold) if hold else None,
+            )
+            for (
+                name, desired, event_ms, acknowledged, acknowledged_at, flags, _since, _changed,
+                _sent, hold, lane, due,
+            ) in sorted(found)
+        ]  # fmt: skip
+
+    def _attribute(self, partition: int, id_: str) -> str:
+        # Ids are never given anew, so what was read once stays true.
+        names = self._names.setdefault(partition, {})
+        if id_ not in names:
+            found = self._client.hgetall(key(partition, "names"))
+            names.update({k.decode(): v.decode() for k, v in found.items()})
+        return self._attributes.get(names[id_], names[id_])

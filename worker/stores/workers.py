@@ -1,0 +1,31 @@
+"""Which worker processes are alive: each says so every few seconds."""
+
+from worker.stores.keys import WORKERS
+from worker.stores.server import Server
+
+ALIVE_MS = 10_000
+
+
+class Workers:
+    """Heartbeats by the server's clock."""
+
+    def __init__(self, client: Server) -> None:
+        self._client = client
+
+    def beat(self, name: str) -> None:
+        """This worker is alive; those silent for long are forgotten."""
+        now = self._now_ms()
+        self._client.zadd(WORKERS, {name: now})
+        self._client.zremrangebyscore(WORKERS, "-inf", now - 10 * ALIVE_MS)
+
+    def leave(self, name: str) -> None:
+        """This worker stops."""
+        self._client.zrem(WORKERS, name)
+
+    def alive(self) -> int:
+        """How many have been heard of lately."""
+        return int(self._client.zcount(WORKERS, self._now_ms() - ALIVE_MS, "+inf"))
+
+    def _now_ms(self) -> int:
+        seconds, micros = self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000

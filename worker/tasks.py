@@ -1,0 +1,165 @@
+"""Celery entry points: decode, call one function of the flow, return a short summary.
+
+Flower shows names, arguments (a partition's number) and summaries; none holds personal data.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from redis.exceptions import ConnectionError as ServerAway
+from redis.exceptions import TimeoutError as ServerSlow
+
+from worker.bootstrap import CANNOT_START, Engine, load_engine
+from worker.celery_app import make_app
+from worker.contract import QUEUE_OF_TASK, TaskName
+from worker.pipeline.schedule import Lane
+
+app = make_app()
+HEARTBEAT_SECONDS = 2.0
+NAME = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _ring(task: str, partition: int) -> None:
+    app.send_task(
+        task, args=[partition], queue=QUEUE_OF_TASK[task], argsrepr=f"({partition},)", retry=False
+    )
+
+
+@cache
+def _engine_once() -> Engine:
+    return load_engine(_ring)
+
+
+_lock = threading.Lock()
+
+
+def engine() -> Engine:
+    """This process's engine, made at the first call."""
+    with _lock:
+        return _engine_once()
+
+
+class Seats:
+    """Threads that accept and batched drains may hold: half of them, so that realtime finds one."""
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(1)
+
+    def set_up(self, threads: int) -> None:
+        """Called once, before the first task."""
+        self._free = threading.BoundedSemaphore(max(1, threads // 2))
+
+    @contextmanager
+    def one(self) -> Iterator[bool]:
+        """Yields False if all are taken: those who hold them go on, or ring again."""
+        taken = self._free.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._free.release()
+
+
+seats = Seats()
+
+
+@contextmanager
+def _server_may_be_away() -> Iterator[dict[str, Any]]:
+    """A server that is away is not the task's failure: the tick rings again."""
+    summary: dict[str, Any] = {}
+    try:
+        yield summary
+    except (ServerAway, ServerSlow) as error:
+        summary["server_away"] = type(error).__name__
+
+
+@app.task(name=TaskName.ACCEPT)
+def accept(partition: int) -> dict[str, Any]:
+    """Apply what is in the inbox."""
+    with _server_may_be_away() as summary, seats.one() as taken:
+        if taken:
+            summary.update(_short(engine().flow.accept(partition)))
+        else:
+            summary["seats"] = "taken"
+    return summary
+
+
+@app.task(name=TaskName.FLUSH_REALTIME)
+def flush_realtime(partition: int) -> dict[str, Any]:
+    """Deliver realtime changes that are due."""
+    with _server_may_be_away() as summary:
+        summary.update(_short(engine().flow.flush(partition, Lane.REALTIME)))
+    return summary
+
+
+@app.task(name=TaskName.FLUSH_BATCHED)
+def flush_batched(partition: int) -> dict[str, Any]:
+    """Deliver batched changes whose boundary has passed."""
+    with _server_may_be_away() as summary, seats.one() as taken:
+        if taken:
+            summary.update(_short(engine().flow.flush(partition, Lane.BATCHED)))
+        else:
+            summary["seats"] = "taken"
+    return summary
+
+
+@app.task(name=TaskName.TICK)
+def tick() -> dict[str, Any]:
+    """Once a second: end what lost workers left, ring for what waits."""
+    with _server_may_be_away() as summary:
+        summary.update(_short(engine().flow.recover()))
+    return summary
+
+
+def _short(tally: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(tally).items() if value}
+
+
+# --- the life of a worker process
+
+
+@worker_init.connect
+def _start(sender: Any, **_: Any) -> None:
+    # Every drain is a line otherwise; what matters is logged as a fact.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    seats.set_up(int(getattr(sender, "concurrency", None) or 1))
+    try:
+        engine()
+    except CANNOT_START as error:
+        raise SystemExit(f"persona-sync: {error}") from None
+    except (ServerAway, ServerSlow):
+        raise SystemExit("persona-sync: the server cannot be reached; is it running?") from None
+
+
+@worker_ready.connect
+def _say_alive(**_: Any) -> None:
+    threading.Thread(target=_heartbeat, name="heartbeat", daemon=True).start()
+
+
+def _heartbeat() -> None:
+    running = engine()
+    while True:
+        with _server_may_be_away():
+            running.stores.workers.beat(NAME)
+        if running.stop.wait(HEARTBEAT_SECONDS):
+            return
+
+
+@worker_shutting_down.connect
+def _make_drains_end(**_: Any) -> None:
+    engine().stop.set()
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    with _server_may_be_away():
+        engine().stores.workers.leave(NAME)
+    engine().close()
