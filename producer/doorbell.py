@@ -132,7 +132,7 @@ def task_message(task: str, arguments: list[int]) -> tuple[dict[str, Any], list[
         "timelimit": [None, None],
         "root_id": task_id,
         "parent_id": None,
-        "argsrepr": repr(arguments),
+        "argsrepr": repr(tuple(arguments)),
         "kwargsrepr": "{}",
         "origin": f"producer{os.getpid()}@{socket.gethostname()}",
         "ignore_result": True,
