@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from console.local_server import LOG_FILE, is_ready
 from console.supervisor import Part
-from worker.contract import QUEUE_OF_TASK
+from worker.contract import QUEUES
 from worker.settings import Settings
 
 _APP = "worker.celery_app"
@@ -51,7 +51,7 @@ def worker_part(name: str, *, concurrency: int = 32) -> Part:
             *("-P", "threads", "-c", str(concurrency)),
             *("--without-gossip", "--without-mingle"),
             *("-n", f"{name}@%h"),
-            *("-Q", ",".join(sorted(set(QUEUE_OF_TASK.values())))),
+            *("-Q", ",".join(QUEUES)),
         ],
         env=_environment(),
         stage=1,

@@ -12,13 +12,42 @@ from typing import Any
 
 from celery import Celery, Task
 from kombu.entity import Queue
+from kombu.transport.redis import Channel
+from kombu.utils.scheduling import priority_cycle
+from redis.exceptions import ConnectionError as ConnectionLost
 
-from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, QueueName, TaskName
+from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, QUEUES, QueueName, TaskName
 from worker.observe.logs import configure
 from worker.settings import NothingRunning, Settings, WrongSettings
 
 TICK_SECONDS = 1.0
-QUEUES = (QueueName.REALTIME, QueueName.ACCEPT, QueueName.BATCHED, QueueName.CONTROL)
+
+
+class MostUrgentFirst(priority_cycle):
+    """The order in which the transport asks the queues; it hands them in as a set, unordered."""
+
+    def consume(self, n: int) -> list[str]:
+        """The first `n` queues to ask."""
+        return sorted(self.items, key=_urgency)[:n]
+
+
+def _urgency(queue: str) -> int:
+    return QUEUES.index(queue) if queue in QUEUES else len(QUEUES)
+
+
+def _let_workers_live_through_a_lost_broker() -> None:
+    """Kombu 5.7 acknowledges and restores on a channel whose connection is gone already; that is
+    an AttributeError, which ends the worker, unless it is told as what it is."""
+    parameters = Channel._connparams
+    if parameters.__name__ == "or_lost":
+        return
+
+    def or_lost(self: Any, *args: Any, **options: Any) -> Any:
+        if self.connection.client is None:
+            raise ConnectionLost("The connection of this channel is closed")
+        return parameters(self, *args, **options)
+
+    Channel._connparams = or_lost  # type: ignore[method-assign]
 
 
 class _Quiet(Task):  # type: ignore[misc]
@@ -50,6 +79,7 @@ def make_app() -> Celery:
     except (WrongSettings, NothingRunning) as error:
         raise SystemExit(f"persona-sync: {error}") from None
     configure(settings.log_level, settings.log_format)
+    _let_workers_live_through_a_lost_broker()
     made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
     made.conf.update(
         imports=("worker.tasks",),
@@ -83,7 +113,7 @@ def make_app() -> Celery:
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            "queue_order_strategy": "priority",
+            "queue_order_strategy": "worker.celery_app:MostUrgentFirst",
         },
         beat_schedule={
             "tick": {

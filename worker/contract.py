@@ -242,7 +242,7 @@ class TaskName:
 
 
 class QueueName:
-    """Celery queues, most urgent first; every worker consumes all of them."""
+    """Celery queues; every worker consumes all of them."""
 
     REALTIME = "persona_sync.realtime"
     ACCEPT = "persona_sync.accept"
@@ -250,6 +250,8 @@ class QueueName:
     CONTROL = "persona_sync.control"
 
 
+# Most urgent first. The tick is short, accept holds few threads: neither keeps realtime waiting.
+QUEUES = (QueueName.CONTROL, QueueName.ACCEPT, QueueName.REALTIME, QueueName.BATCHED)
 QUEUE_OF_TASK = {
     TaskName.ACCEPT: QueueName.ACCEPT,
     TaskName.FLUSH_REALTIME: QueueName.REALTIME,

@@ -5,7 +5,7 @@ verdict here, or keeps the claim until its lease is over and its values become u
 """
 
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -70,9 +70,11 @@ class Tally:
 
     def add(self, items: Sequence[ItemVerdict]) -> None:
         """Count verdicts."""
-        for item in items:
-            name = item.verdict.value
-            setattr(self, name, getattr(self, name) + 1)
+        counted = Counter(item.verdict for item in items)
+        self.delivered += counted[Verdict.DELIVERED]
+        self.retry += counted[Verdict.RETRY]
+        self.unknown += counted[Verdict.UNKNOWN]
+        self.dead += counted[Verdict.DEAD]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,13 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def ask(tools: Tools, lane: Lane, until: float) -> tuple[str | None, int, str]:
+def ask(
+    tools: Tools, lane: Lane, until: float, *, insists: bool = False
+) -> tuple[str | None, int, str]:
     """Get permission for one request before `until`: (permit or None, ms waited, why not).
 
-    After a wait the destination is looked at again, so that nobody runs into a pause.
+    After a wait the destination is looked at again, so that nobody runs into a pause. Who
+    `insists` has users in hand, and waits where others give up and come again.
     """
     permit = new_id()
     # Realtime may book ahead; batched takes what is free now, so it never stands in the way.
@@ -120,7 +125,9 @@ def ask(tools: Tools, lane: Lane, until: float) -> tuple[str | None, int, str]:
                 return None, permission.wait_ms, "paused"
             return permit, permission.wait_ms, ""
         books_ahead = permission.why == "rate" and lane is Lane.REALTIME
-        if permission.why in ("stopped", "narrowed") or books_ahead:
+        if permission.why == "stopped":
+            return None, 0, permission.why
+        if not insists and (permission.why == "narrowed" or books_ahead):
             return None, 0, permission.why
         if tools.clock() + pause > until or tools.wait(pause + 0.02 * tools.random()):
             return None, 0, permission.why
@@ -143,6 +150,8 @@ class Delivery:
         )
         self._tally = tally
         self._permit: str | None = None
+        # Braze asked for smaller requests, and all workers have been told.
+        self.was_too_large = False
 
     def run(self, permit: str, most_objects: int, most_bytes: int) -> None:
         """Send everything that was claimed, as far as time and the destination allow."""
@@ -158,6 +167,7 @@ class Delivery:
                 break
             items = list(zip(group, outcome.items, strict=True))
             if outcome.then is Then.HALVES:
+                self.was_too_large = True
                 middle = len(group) // 2
                 groups.extendleft([group[middle:], group[:middle]])
             elif outcome.then is Then.ISOLATE:
@@ -212,7 +222,9 @@ class Delivery:
         tools = self._tools
         permit, self._permit = self._permit, None
         if permit is None:
-            permit, _, _ = ask(tools, self._lane, min(self._last_start, tools.clock() + 2.0))
+            # Giving up in the middle would begin the search for a refused item from the start.
+            until = min(self._last_start, tools.clock() + 2.0)
+            permit, _, _ = ask(tools, self._lane, until, insists=True)
         if permit is None:
             return None
         if tools.clock() > self._last_start:
@@ -225,6 +237,9 @@ class Delivery:
         except UnusableKey:
             # Nothing was sent. What Braze would say to such a key, it need not be asked.
             reply = Reply(status=401)
+        except BaseException:
+            tools.allowance.give_back(permit)
+            raise
         outcome = read(reply, len(group), body_bytes=len(body), now=tools.wall())
         return self._learn(permit, reply, outcome)
 
@@ -306,12 +321,14 @@ class Delivery:
         if not items:
             return
         self._tally.add([item for _, item in items])
-        self._tools.memberships.settle(
+        settled = self._tools.memberships.settle(
             self._partition,
             self._claim.id,
             [(place, item.verdict, item.reason) for place, item in items],
             request_id=self._claim.id,
         )
+        if not settled.users:
+            self._tools.record(facts.ClaimGone(claim=self._claim.id, users=len(items)))
 
 
 def _is_final(item: ItemVerdict) -> bool:

@@ -20,22 +20,29 @@ from worker.pipeline.outcome import Course, read
 from worker.pipeline.schedule import Lane
 from worker.stores.bells import Bells
 from worker.stores.inbox import Entry, Inbox
-from worker.stores.memberships import Applied
+from worker.stores.memberships import Applied, Claim
 from worker.stores.scripts import ScriptFailed
 
 FLUSH_TASK = {Lane.REALTIME: TaskName.FLUSH_REALTIME, Lane.BATCHED: TaskName.FLUSH_BATCHED}
 _ENTRIES_AT_ONCE = 8
 # Rung a little ahead: the gatherer waits out the rest to the millisecond.
 _AHEAD_MS = 1_000
+_AGAIN = "again"
+# What other drains learned of smaller requests is taken up within this time.
+_LIMITS_SECONDS = 1.0
+# One drain asks for more hands at most this often.
+_RING_SECONDS = 0.02
 # Stops that only a person lifts; any other is tried again with a harmless request.
 HELD_BY_HAND = ("valve", "operator")
 
 
 @dataclass(frozen=True, slots=True)
 class FlowPolicy:
-    """`budget` seconds bound one drain. `deliveries`: tries before an envelope is given up."""
+    """`budget` seconds bound a batched or accept drain, `realtime_budget` a realtime one, which
+    stands in nobody's way. `deliveries`: tries before an envelope is given up."""
 
     budget: float = 2.0
+    realtime_budget: float = 10.0
     deliveries: int = 5
     future_tolerance_ms: int = 300_000
     probe_interval_ms: int = 30_000
@@ -90,14 +97,15 @@ class Flow:
         self._bells.clear(TaskName.ACCEPT, partition)
         tally = AcceptTally()
         until = self._tools.clock() + self._policy.budget
-        entries = self._inbox.take_over(partition, _ENTRIES_AT_ONCE)
+        # One at a time: an entry that ends workers must not use up its neighbours' deliveries.
+        entries = self._inbox.take_over(partition, 1)
         while not self._tools.wait(0):
             entries = entries or self._inbox.read(partition, _ENTRIES_AT_ONCE)
             if not entries:
                 return tally
             for entry in entries:
-                self._apply(partition, entry, tally)
-            entries = []
+                self._apply_or_leave(partition, entry, tally)
+            entries = self._inbox.take_over(partition, 1)
             if self._tools.clock() > until:
                 break
         if self._inbox.has_work(partition):
@@ -114,13 +122,17 @@ class Flow:
         except ValidationError as error:
             self._refuse(partition, entry, _unreadable(error), tally)
             return
+        if isinstance(envelope, Changes):
+            self._fold(partition, entry, envelope, tally)
+        elif isinstance(envelope, Refusals):
+            self._count_door(partition, entry, envelope)
+        else:
+            self._refuse(partition, entry, "deletion_not_supported", tally)
+
+    def _apply_or_leave(self, partition: int, entry: Entry, tally: AcceptTally) -> None:
+        """An entry that can neither be applied nor refused does not stop those behind it."""
         try:
-            if isinstance(envelope, Changes):
-                self._fold(partition, entry, envelope, tally)
-            elif isinstance(envelope, Refusals):
-                self._count_door(partition, entry, envelope)
-            else:
-                self._refuse(partition, entry, "deletion_not_supported", tally)
+            self._apply(partition, entry, tally)
         except ScriptFailed as error:
             # The entry stays pending: it is tried again, and given up after some tries.
             self._tools.record(facts.EnvelopeFailed(entry=entry.id, reason=str(error)[:200]))
@@ -150,12 +162,13 @@ class Flow:
     def _ring_if_ready(self, partition: int, applied: Applied) -> None:
         full = self._tools.allowance.policy.objects
         if applied.realtime_ready >= full or (applied.realtime_ready and not applied.has_gatherer):
-            self.ring(TaskName.FLUSH_REALTIME, partition)
+            self.ring(TaskName.FLUSH_REALTIME, partition, even_paused=False)
 
     def _count_door(self, partition: int, entry: Entry, envelope: Refusals) -> None:
         counts = {f"refused:{code}": n for code, n in envelope.refused.items()}
         counts |= {f"skipped:{code}": n for code, n in envelope.skipped.items()}
-        samples = [(item.code, item.user_id, item.where) for item in envelope.samples]
+        # Lua would make a hole of None, and the rest of the list unreadable.
+        samples = [(item.code, item.user_id or "", item.where) for item in envelope.samples]
         self._tools.memberships.count_door(partition, entry.id, counts, samples)
 
     def _refuse(self, partition: int, entry: Entry, reason: str, tally: AcceptTally) -> None:
@@ -167,53 +180,80 @@ class Flow:
 
     def flush(self, partition: int, lane: Lane) -> Tally:
         """Claim and deliver what a lane has due, request by request."""
-        tools = self._tools
         self._bells.clear(FLUSH_TASK[lane], partition)
-        tally = Tally()
-        token = new_id()
-        until = tools.clock() + self._policy.budget
+        tools, tally, token = self._tools, Tally(), new_id()
+        realtime = lane is Lane.REALTIME
+        budget = self._policy.realtime_budget if realtime else self._policy.budget
+        until = tools.clock() + budget
+        limits, asked_at = tools.allowance.limits(), tools.clock()
+        are_many, rung_at = False, 0.0
         while not tools.wait(0):
-            left = until - tools.clock()
-            if left <= 0:
+            if tools.clock() >= until:
                 tally.ended = "budget"
                 self._ring_if_left(partition, lane, token)
                 break
-            objects, size = tools.allowance.limits()
-            look = tools.memberships.look(partition, lane, objects, token)
-            if look.state in ("empty", "busy"):
-                tally.ended = look.state
-                break
-            if look.state == "wait":
-                if look.wait_ms / 1000 > left:
-                    tools.memberships.stop_gathering(partition, lane, token)
-                    tally.ended = "not_due"
+            # While full requests wait there is nothing to gather.
+            if not are_many:
+                why = self._gather(partition, lane, limits[0], token, until)
+                if why == _AGAIN:
+                    continue
+                if why:
+                    tally.ended = why
                     break
-                tools.wait(look.wait_ms / 1000)
-                continue
             permit, waited_ms, why = ask(tools, lane, until)
             if permit is None:
                 tools.memberships.stop_gathering(partition, lane, token)
                 tally.ended = why
                 break
             began = tools.clock()
-            claim = tools.memberships.claim(
-                partition, lane, lane.code + new_id(), token, objects=objects, size=size
-            )
+            claim = self._claim(partition, lane, token, permit, limits)
+            are_many = claim.left >= limits[0]
             if not claim.users:
-                tools.allowance.give_back(permit)
+                are_many = False
                 continue
-            if claim.left and not waited_ms:
-                # Somebody else may go on beside us; if permission had to be waited for, more
-                # hands would not help.
-                self.ring(FLUSH_TASK[lane], partition)
-            Delivery(tools, partition, lane, claim, began, tally).run(permit, objects, size)
+            # Somebody else may go on beside us; if permission had to be waited for, more hands
+            # would not help.
+            if claim.left and not waited_ms and tools.clock() - rung_at > _RING_SECONDS:
+                rung_at = tools.clock()
+                self.ring(FLUSH_TASK[lane], partition, even_paused=False)
+            delivery = Delivery(tools, partition, lane, claim, began, tally)
+            delivery.run(permit, *limits)
+            if delivery.was_too_large or tools.clock() - asked_at > _LIMITS_SECONDS:
+                limits, asked_at = tools.allowance.limits(), tools.clock()
         return tally
+
+    def _gather(self, partition: int, lane: Lane, full: int, token: str, until: float) -> str:
+        """Wait for a request to fill. Empty: there is one; `_AGAIN`: look again; else why not."""
+        look = self._tools.memberships.look(partition, lane, full, token)
+        if look.state in ("empty", "busy"):
+            return look.state
+        if look.state != "wait":
+            return ""
+        if look.wait_ms / 1000 > until - self._tools.clock():
+            self._tools.memberships.stop_gathering(partition, lane, token)
+            return "not_due"
+        self._tools.wait(look.wait_ms / 1000)
+        return _AGAIN
+
+    def _claim(
+        self, partition: int, lane: Lane, token: str, permit: str, limits: tuple[int, int]
+    ) -> Claim:
+        """Take users for the request that `permit` allows; without users it is given back."""
+        claim = None
+        try:
+            claim = self._tools.memberships.claim(
+                partition, lane, lane.code + new_id(), token, objects=limits[0], size=limits[1]
+            )
+        finally:
+            if claim is None or not claim.users:
+                self._tools.allowance.give_back(permit)
+        return claim
 
     def _ring_if_left(self, partition: int, lane: Lane, token: str) -> None:
         self._tools.memberships.stop_gathering(partition, lane, token)
         due = self._tools.memberships.next_due(partition, lane)
         if due is not None and due <= self._tools.allowance.now_ms() + _AHEAD_MS:
-            self.ring(FLUSH_TASK[lane], partition)
+            self.ring(FLUSH_TASK[lane], partition, even_paused=False)
 
     # --- recover ------------------------------------------------------------------------
 
@@ -256,13 +296,25 @@ class Flow:
         outcome = read(reply, 1, body_bytes=0, now=tools.wall())
         if reply.status is None or outcome.course in (Course.STOP, Course.FAILING):
             return outcome.reason
-        tools.allowance.resume()
+        if not tools.allowance.resume(destination.stop):
+            return outcome.reason
         tools.record(facts.DestinationResumed(by="probe"))
         return "resumed"
 
-    def ring(self, task: str, partition: int) -> bool:
-        """Ring one doorbell unless one is outstanding. A failure to ring costs at most a tick."""
+    def ring_again(self, task: str, partition: int) -> bool:
+        """Ring for a bell that was heard, but that nobody could answer."""
+        self._bells.clear(task, partition)
+        return self.ring(task, partition)
+
+    def ring(self, task: str, partition: int, *, even_paused: bool = True) -> bool:
+        """Ring one doorbell unless one is outstanding. A failure to ring costs at most a tick.
+
+        Not `even_paused`: nobody is rung for while nothing may be sent; the tick does it after.
+        """
         if not self._bells.take(task, partition):
+            return False
+        if not even_paused and not self._tools.allowance.may_go():
+            self._bells.clear(task, partition)
             return False
         try:
             self._ring_out(task, partition)

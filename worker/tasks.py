@@ -7,19 +7,27 @@ import logging
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    task_postrun,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from redis.exceptions import ConnectionError as ServerAway
 from redis.exceptions import TimeoutError as ServerSlow
 
 from worker.bootstrap import CANNOT_START, Engine, load_engine
 from worker.celery_app import make_app
 from worker.contract import QUEUE_OF_TASK, TaskName
+from worker.observe.process_metrics import DrainEnded
 from worker.pipeline.schedule import Lane
 
 app = make_app()
@@ -48,24 +56,47 @@ def engine() -> Engine:
 
 
 class Seats:
-    """Threads that accept and batched drains may hold: half of them, so that realtime finds one."""
+    """How many threads the drains of one kind may hold: accept and batched a quarter each, so
+    that half are left for realtime; realtime all but an eighth, so that accept and the tick find
+    one even while Braze is slow."""
 
     def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(1)
+        self._lock = threading.Lock()
+        self._most: dict[str, int] = {}
+        self._busy: Counter[str] = Counter()
+        self._turned_away: set[tuple[str, int]] = set()
 
     def set_up(self, threads: int) -> None:
         """Called once, before the first task."""
-        self._free = threading.BoundedSemaphore(max(1, threads // 2))
+        quarter = max(1, threads // 4)
+        self._most = {
+            TaskName.ACCEPT: quarter,
+            TaskName.FLUSH_BATCHED: quarter,
+            TaskName.FLUSH_REALTIME: max(1, threads - max(1, threads // 8)),
+        }
 
     @contextmanager
-    def one(self) -> Iterator[bool]:
-        """Yields False if all are taken: those who hold them go on, or ring again."""
-        taken = self._free.acquire(blocking=False)
+    def one(self, task: str, partition: int) -> Iterator[bool]:
+        """Yields False if all are taken: the next of them that is free is rung for."""
+        with self._lock:
+            taken = self._busy[task] < self._most.get(task, 1)
+            if taken:
+                self._busy[task] += 1
+            else:
+                self._turned_away.add((task, partition))
         try:
             yield taken
         finally:
             if taken:
-                self._free.release()
+                self._leave(task)
+
+    def _leave(self, task: str) -> None:
+        with self._lock:
+            self._busy[task] -= 1
+            waiting = {bell for bell in self._turned_away if bell[0] == task}
+            self._turned_away -= waiting
+        for bell in waiting:
+            engine().flow.ring_again(*bell)
 
 
 seats = Seats()
@@ -84,7 +115,7 @@ def _server_may_be_away() -> Iterator[dict[str, Any]]:
 @app.task(name=TaskName.ACCEPT)
 def accept(partition: int) -> dict[str, Any]:
     """Apply what is in the inbox."""
-    with _server_may_be_away() as summary, seats.one() as taken:
+    with _server_may_be_away() as summary, seats.one(TaskName.ACCEPT, partition) as taken:
         if taken:
             summary.update(_short(engine().flow.accept(partition)))
         else:
@@ -95,15 +126,18 @@ def accept(partition: int) -> dict[str, Any]:
 @app.task(name=TaskName.FLUSH_REALTIME)
 def flush_realtime(partition: int) -> dict[str, Any]:
     """Deliver realtime changes that are due."""
-    with _server_may_be_away() as summary:
-        summary.update(_short(engine().flow.flush(partition, Lane.REALTIME)))
+    with _server_may_be_away() as summary, seats.one(TaskName.FLUSH_REALTIME, partition) as taken:
+        if taken:
+            summary.update(_short(engine().flow.flush(partition, Lane.REALTIME)))
+        else:
+            summary["seats"] = "taken"
     return summary
 
 
 @app.task(name=TaskName.FLUSH_BATCHED)
 def flush_batched(partition: int) -> dict[str, Any]:
     """Deliver batched changes whose boundary has passed."""
-    with _server_may_be_away() as summary, seats.one() as taken:
+    with _server_may_be_away() as summary, seats.one(TaskName.FLUSH_BATCHED, partition) as taken:
         if taken:
             summary.update(_short(engine().flow.flush(partition, Lane.BATCHED)))
         else:
@@ -115,12 +149,27 @@ def flush_batched(partition: int) -> dict[str, Any]:
 def tick() -> dict[str, Any]:
     """Once a second: end what lost workers left, ring for what waits."""
     with _server_may_be_away() as summary:
+        engine().stores.workers.ticked()
         summary.update(_short(engine().flow.recover()))
     return summary
 
 
 def _short(tally: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(tally).items() if value}
+
+
+@task_postrun.connect
+def _say_ended(task: Any = None, retval: Any = None, **_: Any) -> None:
+    engine().record(DrainEnded(task=task.name, ended=_end_of(retval)))
+
+
+def _end_of(summary: Any) -> str:
+    """Why a drain ended, from its summary; a task that failed has an exception instead."""
+    if not isinstance(summary, dict):
+        return "failed"
+    if "server_away" in summary:
+        return "server_away"
+    return "seats_taken" if "seats" in summary else str(summary.get("ended", "done"))
 
 
 # --- the life of a worker process
@@ -132,11 +181,13 @@ def _start(sender: Any, **_: Any) -> None:
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     seats.set_up(int(getattr(sender, "concurrency", None) or 1))
     try:
-        engine()
+        running = engine()
     except CANNOT_START as error:
         raise SystemExit(f"persona-sync: {error}") from None
     except (ServerAway, ServerSlow):
         raise SystemExit("persona-sync: the server cannot be reached; is it running?") from None
+    if running.endpoint:
+        running.endpoint.start()
 
 
 @worker_ready.connect

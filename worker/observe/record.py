@@ -1,6 +1,7 @@
 """One fact, all its readers: the only emit site of the engine."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from worker.pipeline.facts import Fact
 
@@ -15,4 +16,6 @@ class Recorder:
 
     def __call__(self, fact: Fact) -> None:
         for sink in self._sinks:
-            sink(fact)
+            # A log that nobody reads any more must not stop a delivery.
+            with suppress(OSError):
+                sink(fact)

@@ -110,6 +110,17 @@ class ClaimVoid(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimGone(Fact):
+    """A claim was settled after its lease: its values are unknown already, nothing changed.
+    Seen often, the worker is frozen or starved for longer than a lease."""
+
+    name: str = "claim_gone"
+    level: Level = "warning"
+    claim: str = ""
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BellFailed(Fact):
     """A doorbell could not be rung; the tick rings again."""
 

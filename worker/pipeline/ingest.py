@@ -43,7 +43,6 @@ class Ranked(NamedTuple):
     attribute: str
     value: str
     rank: Rank
-    is_membership: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,6 @@ def ingest(envelope: Changes, entry: EntryId, tolerance_ms: int) -> Ingested:
             clamped += 1
         rank = Rank(event_ms, arrived_ms, arrived_seq, change.place or place)
         users.setdefault(change.user_id, []).append(
-            Ranked(
-                change.attribute, value_text(change.value), rank, change.change_class.is_membership
-            )
+            Ranked(change.attribute, value_text(change.value), rank)
         )
     return Ingested(users, clamped)

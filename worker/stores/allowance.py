@@ -17,16 +17,25 @@ from worker.stores.keys import COUNTS, DEST, PERMITS, VALVE
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
 
+# The stop that an operator's pause sets; see `held_by_hand` in report.lua.
+OPERATOR = "operator"
+# Whoever asked for smaller requests may have been a proxy's bad hour.
+_REMEMBER_CAPS_MS = 3_600_000
+
 
 @dataclass(frozen=True, slots=True)
 class AllowancePolicy:
-    """How much may be asked of Braze. `rate` in requests per second; `valve_share` of verdicts."""
+    """How much may be asked of Braze. `rate` in requests per second; `valve_share` of verdicts.
+
+    After `failures` transient failures in a row all workers narrow to one request at a time.
+    """
 
     rate: float = 100.0
     burst: int = 10
     objects: int = 75
     size: int = 4_000_000
     permit_life: timedelta = timedelta(seconds=30)
+    failures: int = 3
     valve_share: float = 0.2
     valve_verdicts: int = 200
     valve_window: timedelta = timedelta(seconds=60)
@@ -53,7 +62,10 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The destination as all workers see it. Instants in ms."""
+    """The destination as all workers see it. Instants in ms.
+
+    `by` and `why` are an operator's, of the stop that is called `operator`.
+    """
 
     stop: str | None
     stopped_at_ms: int | None
@@ -68,6 +80,8 @@ class Destination:
     hint_reset_ms: int
     most_objects: int | None
     most_bytes: int | None
+    by: str | None = None
+    why: str | None = None
 
 
 class Allowance:
@@ -138,6 +152,8 @@ class Allowance:
             to_ms(self.policy.valve_window),
             objects,
             status,
+            to_ms(self.policy.permit_life),
+            self.policy.failures,
         )
         return Learned(int(failures), tripped == 1)
 
@@ -157,12 +173,32 @@ class Allowance:
         """Nothing is sent until `resume`."""
         self._client.hset(DEST, mapping={"stop": reason, "stopped_at": self.now_ms()})
 
-    def resume(self) -> bool:
-        """Lift every stop, pause and narrowing. True if there was one."""
-        names = ("stop", "stopped_at", "key", "next_probe", "until", "reason", "width", "failures")
-        removed = int(self._client.hdel(DEST, *names, "limited", "most_objects", "most_bytes"))
-        self._client.delete(VALVE)
-        return removed > 0
+    def resume(self, only: str = "") -> bool:
+        """Lift every stop, pause and narrowing. True if there was one.
+
+        With `only` nothing is done unless that is the stop: somebody may have stopped it anew.
+        """
+        return bool(self._lift(only, "1"))
+
+    def hold(self, by: str, why: str) -> Destination:
+        """An operator's pause: nothing is sent until `release`. Returns what was before."""
+        with self._client.pipeline(transaction=True) as together:
+            together.hgetall(DEST)
+            fields = {"stop": OPERATOR, "stopped_at": self.now_ms(), "by": by, "why": why}
+            together.hset(DEST, mapping=fields)
+            return _destination(together.execute()[0])
+
+    def release(self) -> Destination | None:
+        """An operator's resume: lift the stop, whatever it is called, and empty the valve.
+
+        Returns what was lifted; None if there was no stop. Waits that Braze asked for stand.
+        """
+        found = self._lift("", "0")
+        return _destination(dict(zip(found[::2], found[1::2], strict=True))) if found else None
+
+    def _lift(self, only: str, everything: str) -> list[bytes]:
+        lifted: list[bytes] = self._scripts.alone("lift", [DEST, VALVE], only, everything)
+        return lifted
 
     def probe_later(self, at_ms: int, key_print: str) -> None:
         """Note when refused credentials are tried next, and with which key they were refused."""
@@ -170,26 +206,7 @@ class Allowance:
 
     def destination(self) -> Destination:
         """The destination as it is now."""
-        raw = {k.decode(): v.decode() for k, v in self._client.hgetall(DEST).items()}
-        limits = ("most_objects", "most_bytes", "hint_left", "stopped_at")
-        most_objects, most_bytes, hint_left, stopped_at = (
-            int(float(raw[name])) if name in raw else None for name in limits
-        )
-        return Destination(
-            stop=raw.get("stop"),
-            stopped_at_ms=stopped_at,
-            key_print=raw.get("key"),
-            next_probe_ms=int(float(raw.get("next_probe", 0))),
-            until_ms=int(float(raw.get("until", 0))),
-            reason=raw.get("reason"),
-            failures=int(raw.get("failures", 0)),
-            last_reason=raw.get("last_reason"),
-            width=int(raw.get("width", 0)),
-            hint_left=hint_left,
-            hint_reset_ms=int(float(raw.get("hint_reset", 0))),
-            most_objects=most_objects,
-            most_bytes=most_bytes,
-        )
+        return _destination(self._client.hgetall(DEST))
 
     def may_go(self) -> bool:
         """True unless there is a stop or a pause: looked at after a wait, before the claim."""
@@ -198,7 +215,10 @@ class Allowance:
 
     def limits(self) -> tuple[int, int]:
         """The most objects and bytes for one request: the settings', or less if Braze said so."""
-        objects, size = self._client.hmget(DEST, "most_objects", "most_bytes")
+        objects, size, since = self._client.hmget(DEST, "most_objects", "most_bytes", "capped_at")
+        if since and self.now_ms() - float(since) > _REMEMBER_CAPS_MS:
+            self._client.hdel(DEST, "most_objects", "most_bytes", "capped_at")
+            return self.policy.objects, self.policy.size
         return (
             min(self.policy.objects, int(objects)) if objects else self.policy.objects,
             min(self.policy.size, int(size)) if size else self.policy.size,
@@ -214,3 +234,28 @@ class Allowance:
             return self._clock()
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _destination(fields: dict[bytes, bytes]) -> Destination:
+    raw = {k.decode(): v.decode() for k, v in fields.items()}
+    limits = ("most_objects", "most_bytes", "hint_left", "stopped_at")
+    most_objects, most_bytes, hint_left, stopped_at = (
+        int(float(raw[name])) if name in raw else None for name in limits
+    )
+    return Destination(
+        stop=raw.get("stop"),
+        stopped_at_ms=stopped_at,
+        key_print=raw.get("key"),
+        next_probe_ms=int(float(raw.get("next_probe", 0))),
+        until_ms=int(float(raw.get("until", 0))),
+        reason=raw.get("reason"),
+        failures=int(raw.get("failures", 0)),
+        last_reason=raw.get("last_reason"),
+        width=int(raw.get("width", 0)),
+        hint_left=hint_left,
+        hint_reset_ms=int(float(raw.get("hint_reset", 0))),
+        most_objects=most_objects,
+        most_bytes=most_bytes,
+        by=raw.get("by") or None,
+        why=raw.get("why") or None,
+    )

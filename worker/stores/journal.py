@@ -35,7 +35,8 @@ class Journal:
             if user_id.encode() not in body and wanted not in body:
                 continue
             at = int(id_.partition("-")[0])
-            unpacked = msgpack.unpackb(body)
+            # An envelope lies inside as it was packed: bytes, not text.
+            unpacked = msgpack.unpackb(body, unicode_errors="surrogateescape")
             if kind == "accept":
                 found.extend(_accepted(at, unpacked, user_id))
             elif kind == "settle":
@@ -60,14 +61,17 @@ class Journal:
 
 
 def _accepted(at: int, body: Any, user_id: str) -> Iterator[dict[str, Any]]:
-    entry, users = body
-    for user, changes in users:
-        if user == user_id:
-            for attribute, how, value, event_ms in changes:
+    entry, envelope, passed_over, outcomes = body
+    names, users = msgpack.unpackb(envelope.encode("utf-8", "surrogateescape"))
+    how = iter(outcomes)
+    for user, changes in users[passed_over:]:
+        for index, value, event_ms, *_ in changes:
+            outcome = next(how)
+            if user == user_id:
                 yield {
                     "at_ms": at,
-                    "fact": _HOW[how],
-                    "attribute": attribute,
+                    "fact": _HOW[outcome],
+                    "attribute": names[index - 1],
                     "value": value,
                     "event_ms": int(event_ms),
                     "entry": entry,
@@ -81,7 +85,7 @@ def _settled(at: int, body: Any, user_id: str, names: dict[str, str]) -> Iterato
             fact = {
                 "at_ms": at,
                 "fact": _VERDICT[verdict],
-                "values": {names.get(id_, id_): value for id_, value in values},
+                "values": {names.get(id_, id_): value for id_, value, *_ in values},
                 "request": request,
             }
             yield {**fact, "reason": reason} if reason else fact

@@ -11,6 +11,7 @@ ps1:{p}:rt:ready, :held zset     user -> due ms, realtime lane               acc
 ps1:{p}:bt:ready, :held zset     user -> boundary ms, batched lane           accept, claim, settle
 ps1:{p}:claims          zset     claim id -> end of its lease, ms            claim, settle
 ps1:{p}:claim           hash     claim id -> exactly what is sent, packed    claim, settle
+ps1:{p}:owned           hash     user in flight -> claim id, versions sent   claim, settle
 ps1:{p}:gather:<lane>   string   token of the one gatherer of crumbs         look, claim
 ps1:{p}:attrs, :names   hash     attribute name <-> small id                 accept, registry
 ps1:{p}:rules           hash     id -> rule, `*` -> lanes, packed            registry
@@ -25,18 +26,33 @@ ps1:{a}:permits         zset     requests under way -> when they count lost  res
 ps1:{a}:valve           hash     verdicts and refusals by time; expires      report
 ps1:{a}:counts          hash     requests, objects, by status and course     report
 ps1:{a}:workers         zset     worker process -> last heartbeat ms         workers
+ps1:{a}:ticks           string   when a tick was last worked off, ms         workers
+ps1:{a}:check           string   whether the server takes writes; expires    the command `check`
 ps1:{a}:partitions      string   the number of partitions, since the first start
 """
 
 from worker.contract import PARTITIONS_KEY, key
 
-__all__ = ["COUNTS", "DEST", "PARTITIONS_KEY", "PERMITS", "VALVE", "WORKERS", "key", "prefix"]
+__all__ = [
+    "CHECK",
+    "COUNTS",
+    "DEST",
+    "PARTITIONS_KEY",
+    "PERMITS",
+    "TICKS",
+    "VALVE",
+    "WORKERS",
+    "key",
+    "prefix",
+]
 
 DEST = "ps1:{a}:dest"
 PERMITS = "ps1:{a}:permits"
 VALVE = "ps1:{a}:valve"
 COUNTS = "ps1:{a}:counts"
 WORKERS = "ps1:{a}:workers"
+TICKS = "ps1:{a}:ticks"
+CHECK = "ps1:{a}:check"
 
 
 def prefix(partition: int) -> str:

@@ -20,6 +20,7 @@ from worker.stores.server import Server
 from worker.stores.terms import Terms
 
 _LIST = {Lane.REALTIME: "rt", Lane.BATCHED: "bt"}
+_REFUSED = 4
 _LANE_OF = {lane.code: lane for lane in Lane}
 _CODE = {Verdict.DELIVERED: "d", Verdict.RETRY: "r", Verdict.UNKNOWN: "u", Verdict.DEAD: "x"}
 
@@ -129,12 +130,7 @@ class Memberships:
         users = []
         for user, changes in envelope.users.items():
             packed = [
-                (
-                    names.setdefault(change.attribute, len(names) + 1),
-                    change.value,
-                    *change.rank,
-                    1 if change.is_membership else 0,
-                )
+                (names.setdefault(change.attribute, len(names) + 1), change.value, *change.rank)
                 for change in changes
             ]
             users.append((user, packed))
@@ -308,13 +304,13 @@ class Memberships:
 
         -1 if the letter is gone or is no user's.
         """
-        result = self._run("replay", partition, letter_id, to_ms(self._terms.gap))
-        return int(result)
+        packed = msgpack.packb([letter_id])
+        letters, due = self._run("replay", partition, packed, to_ms(self._terms.gap), 0, "")
+        return int(due) if letters else -1
 
     def trace(self, partition: int, user_id: str) -> list[AttributeTrace]:
         """Everything known of one user; empty for a user never seen. Changes nothing."""
         raw = self._run("trace", partition, user_id, to_ms(self._terms.gap))
-        found, owner, _ = msgpack.unpackb(raw)
         return [
             AttributeTrace(
                 attribute=name,
@@ -324,14 +320,14 @@ class Memberships:
                 acknowledged_at_ms=int(acknowledged_at) if acknowledged else None,
                 lane=Lane.REALTIME if lane == "r" else Lane.BATCHED,
                 due_at_ms=int(due) if due >= 0 else None,
-                is_refused=bool(flags & 4),
-                in_flight=bool(owner) and bool(flags & 8),
+                is_refused=bool(flags & _REFUSED),
+                in_flight=bool(in_flight),
                 hold_until_ms=int(hold) if hold else None,
             )
             for (
-                name, desired, event_ms, acknowledged, acknowledged_at, flags, _since, _changed,
-                _sent, hold, lane, due,
-            ) in sorted(found)
+                name, desired, event_ms, acknowledged, acknowledged_at, flags, in_flight, hold,
+                lane, due,
+            ) in sorted(msgpack.unpackb(raw))
         ]  # fmt: skip
 
     def _attribute(self, partition: int, id_: str) -> str:

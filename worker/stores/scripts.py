@@ -31,6 +31,9 @@ class Scripts:
     def __init__(self, client: Server) -> None:
         self._client = client
         self._known: dict[str, Script] = {}
+        # Read now: files that an upgrade replaces must not meet a process that is still running.
+        for file in (files("worker.stores") / "lua").iterdir():
+            _source(file.name.removesuffix(".lua"))
 
     def on_partition(self, name: str, prefix: str, now: int | None, *args: Any) -> Any:
         """Run a script of one partition, with the shared state functions in front of it."""

@@ -1,12 +1,13 @@
 -- Folds one inbox entry into the desired state, schedules its users, then acknowledges it.
--- ARGV: 3 entry id, 4 entry ms, 5 packed {names, {{user, {{name index, value, T, AM, AS, PL,
--- membership 0|1}, ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit.
+-- ARGV: 3 entry id, 4 entry ms, 5 packed {names, {{user, {{name index, value, T, AM, AS, PL},
+-- ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit.
 -- Returns {1, opened, superseded, unchanged, dead, realtime users ready, gatherer 0|1}, or {0} if
 -- the entry is no longer pending (somebody applied it).
 --
 -- Everything is read and checked before the first write, so that a wrong type changes nothing.
--- If a write fails all the same, the users done so far are noted under `torn` and passed over
--- when the entry is delivered again: each change is counted once.
+-- If a write fails all the same, the users done so far and the number of their changes are noted
+-- under `torn` with their counts written, and passed over when the entry is delivered again:
+-- each change is counted once.
 local entry = ARGV[3]
 if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return {0} end
 local entry_ms, gap = tonumber(ARGV[4]), tonumber(ARGV[6])
@@ -19,16 +20,20 @@ local function must_be(name, kind)
     error({err = 'ERR key ' .. P .. name .. ' is a ' .. found .. ', not a ' .. kind})
   end
 end
-for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn'}) do
+for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn', 'owned'}) do
   must_be(name, 'hash')
 end
-for _, name in ipairs({'rt:ready', 'rt:held', 'bt:ready', 'bt:held'}) do must_be(name, 'zset') end
+for _, name in ipairs(LIST_NAMES) do must_be(name, 'zset') end
 for _, name in ipairs({'journal', 'dead'}) do must_be(name, 'stream') end
 must_be('journal:size', 'string')
 
-local states, owners = {}, {}
-for i, item in ipairs(users) do states[i], owners[i] = load(item[1]) end
-local done = tonumber(call('HGET', P .. 'torn', entry) or '0')
+local states, ids_of_users = {}, {}
+for i, item in ipairs(users) do
+  states[i] = load(item[1])
+  ids_of_users[i] = item[1]
+end
+local owners = call('HMGET', P .. 'owned', unpack(ids_of_users))
+local done = tonumber(string.match(call('HGET', P .. 'torn', entry) or '0', '^%d+'))
 
 -- Names become small ids; beyond the limit an undeclared name has none.
 local ids = {}
@@ -51,69 +56,78 @@ local function outranks(ch, x)
   return nil
 end
 
--- Folds one change into the user's state; returns how it ended, 'o' if it is open.
-local function fold(attributes, touched, members, ch)
+-- Folds one change into the user's state; returns how it ended ('o': it is open), and whether
+-- it took the place of one that was open.
+local function fold(attributes, owner, touched, gained, ch)
   local id = ids[ch[1]]
-  if not id then return 'x' end
+  if not id then return 'x', false end
   local x = attributes[id]
   if x then
     local higher = outranks(ch, x)
-    if higher == nil then return 'u' end
-    if not higher then return 's' end
-  end
-  local replaced = false
-  local before = x and x[V]
-  if not x then
+    if higher == nil then return 'u', false end
+    if not higher then return 's', false end
+  else
     x = {'', 0, 0, 0, 0, '', 0, 0, 0, 0, 0, '', 0}
     attributes[id] = x
-  elseif has(x[F], OPEN) and not has(x[F], CURRENT) then
-    replaced = true
   end
-  local refused = has(x[F], REFUSED)
-  for i = V, PL do x[i] = ch[i + 1] end
-  x[C], x[E], x[F] = now, entry_ms, clear(clear(clear(x[F], REFUSED), CURRENT), OPEN)
+  -- The version that is being sent has its end when its claim is settled.
+  local sent = claimed_rank(owner, id)
+  local replaced = has(x[F], OPEN) and not (sent and same_rank(sent, x))
+  local was_refused = has(x[F], REFUSED)
+  local by = (ch[2] == 'true' and 1 or 0) - (x[V] == 'true' and 1 or 0)
+  gained[id] = (gained[id] or 0) + by
+  x[V], x[T], x[AM], x[AS], x[PL] = ch[2], ch[3], ch[4], ch[5], ch[6]
+  x[C], x[E], x[F] = now, entry_ms, 0
   touched[id] = true
-  if ch[7] == 1 then
-    local gained = (x[V] == 'true' and 1 or 0) - (before == 'true' and 1 or 0)
-    if gained ~= 0 then members[id] = (members[id] or 0) + gained end
-  end
-  if has(x[F], CLAIMED) or differs(id, x) then
-    x[F] = set(x[F], OPEN)
-    if x[D] == 0 or refused then x[D] = now end
+  if sent or differs(id, x) then
+    x[F] = OPEN
+    if x[D] == 0 or was_refused then x[D] = now end
     return 'o', replaced
   end
-  x[D] = 0
+  x[D], x[C], x[E] = 0, 0, 0
   return 'u', replaced
 end
 
 local total = {o = 0, s = 0, u = 0, x = 0}
-local facts = {}
+local members, letters, outcome = {}, {}, {}
 local function apply(i)
   local user, attributes = users[i][1], states[i]
-  local touched, members, ends, outcome = {}, {}, {o = 0, s = 0, u = 0, x = 0}, {}
+  local owner = owners[i] and cmsgpack.unpack(owners[i])
+  local was_listed = not owner and next(waits(attributes, gap)) ~= nil
+  local touched, gained = {}, {}
+  local ends, said, refused = {o = 0, s = 0, u = 0, x = 0}, {}, {}
   for n, ch in ipairs(users[i][2]) do
-    local how, replaced = fold(attributes, touched, members, ch)
+    local how, replaced = fold(attributes, owner, touched, gained, ch)
     ends[how] = ends[how] + 1
     if replaced then ends.s = ends.s + 1 end
-    outcome[n] = {names[ch[1]], how, ch[2], ch[3]}
-    if how == 'x' then
-      call('XADD', P .. 'dead', '*', 'user', user, 'reason', 'undeclared_limit', 'kind', 'change',
-        'entry', entry, 'values', cmsgpack.pack({{names[ch[1]], ch[2], ch[3], ch[4], ch[5], ch[6]}}))
+    said[n] = how
+    if how == 'x' then refused[#refused + 1] = ch end
+  end
+  if next(touched) then
+    local wait = owner and {} or waits(attributes, gap)
+    local fields = {}
+    for id in pairs(touched) do
+      fields[#fields + 1] = id
+      fields[#fields + 1] = pack_attribute(attributes[id])
     end
-  end
-  local fields = {}
-  for id in pairs(touched) do
-    fields[#fields + 1] = id
-    fields[#fields + 1] = pack_attribute(attributes[id])
-  end
-  if #fields > 0 then
     call('HSET', P .. 'u:' .. user, unpack(fields))
-    for id, by in pairs(members) do call('HINCRBY', P .. 'members', id, by) end
+    schedule(user, wait, was_listed)
   end
-  count({superseded = ends.s, unchanged = ends.u, dead = ends.x})
-  if #fields > 0 and not owners[i] then schedule(user, attributes, gap) end
   for how, by in pairs(ends) do total[how] = total[how] + by end
-  facts[#facts + 1] = {user, outcome}
+  for id, by in pairs(gained) do members[id] = (members[id] or 0) + by end
+  for _, ch in ipairs(refused) do letters[#letters + 1] = {user, ch} end
+  outcome[#outcome + 1] = table.concat(said)
+end
+
+local function write_rest()
+  write_lists()
+  write_counts('members', members)
+  write_counts('ledger', {superseded = total.s, unchanged = total.u, dead = total.x})
+  for _, letter in ipairs(letters) do
+    local ch = letter[2]
+    call('XADD', P .. 'dead', '*', 'kind', 'change', 'reason', 'undeclared_limit', 'user', letter[1],
+      'entry', entry, 'values', cmsgpack.pack({{names[ch[1]], ch[2], ch[3], ch[4], ch[5], ch[6]}}))
+  end
 end
 
 local at = done
@@ -123,12 +137,17 @@ local fine, problem = pcall(function()
     at = i
   end
 end)
+write_rest()
 if not fine then
-  call('HSET', P .. 'torn', entry, at)
+  local changes = 0
+  for i = 1, at do changes = changes + #users[i][2] end
+  if at > 0 then call('HSET', P .. 'torn', entry, at .. ':' .. changes) end
   error(problem)
 end
 if done > 0 then call('HDEL', P .. 'torn', entry) end
-if #facts > 0 then journal(tonumber(ARGV[7]), 'accept', {entry, facts}) end
+if #outcome > 0 then
+  journal(tonumber(ARGV[7]), 'accept', {entry, ARGV[5], done, table.concat(outcome)})
+end
 call('XACK', P .. 'inbox', 'engine', entry)
 call('XDEL', P .. 'inbox', entry)
 return {1, total.o, total.s, total.u, total.x, call('ZCARD', P .. 'rt:ready'),

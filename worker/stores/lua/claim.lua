@@ -40,43 +40,45 @@ local function sendable(attributes)
   return values, bytes
 end
 
-local taken, bytes, tried = {}, 0, 0
+-- All are read before anything is written: what cannot be read changes nothing.
+call('HLEN', P .. 'owned')
+call('ZCARD', P .. 'claims')
+local taken, owned, unlisted, bytes, tried = {}, {}, {}, 0, 0
 while #taken < most and bytes < most_bytes and tried < most * 8 do
   local found = call('ZRANGEBYSCORE', ready, '-inf', lane == 'r' and '+inf' or now,
-    'LIMIT', 0, most - #taken)
+    'LIMIT', #unlisted, most - #taken)
   if #found == 0 then break end
   for _, user in ipairs(found) do
     tried = tried + 1
-    local attributes, owner = load(user)
+    local attributes = load(user)
     local values, size = sendable(attributes)
-    if owner or #values == 0 then
-      unschedule(user)
-      if not owner then
-        schedule(user, attributes, gap)
-        -- Ready without a value that may go: only a lane or a rule that changed leads here.
-        local score = call('ZSCORE', ready, user)
-        if score and (lane == 'r' or tonumber(score) <= now) then call('ZREM', ready, user) end
-      end
-    elseif #taken == 0 or bytes + size <= most_bytes then
-      bytes = bytes + size + #user + 20
-      local fields = {'.', id}
-      for _, value in ipairs(values) do
-        local x = attributes[value[1]]
-        x[F] = set(set(x[F], CLAIMED), CURRENT)
-        fields[#fields + 1] = value[1]
-        fields[#fields + 1] = pack_attribute(x)
-      end
-      call('HSET', P .. 'u:' .. user, unpack(fields))
-      unschedule(user)
-      taken[#taken + 1] = {user, values}
-    else
+    if #values > 0 and #taken > 0 and bytes + size > most_bytes then
       bytes = most_bytes
       break
     end
+    unlisted[#unlisted + 1] = user
+    if #values == 0 then
+      -- Listed without a value that may go: only a rule that changed leads here.
+      local wait = waits(attributes, gap)
+      if lane == 'r' or (wait['bt:ready'] or 0) <= now then wait[LISTS[lane].ready] = nil end
+      schedule(user, wait, false)
+    else
+      bytes = bytes + size + #user + 20
+      local versions = {}
+      for n, value in ipairs(values) do
+        versions[n] = {value[1], value[3], value[4], value[5], value[6]}
+      end
+      owned[#owned + 1] = user
+      owned[#owned + 1] = cmsgpack.pack({id, versions})
+      taken[#taken + 1] = {user, values}
+    end
   end
 end
+for _, name in ipairs(LIST_NAMES) do in_pieces('ZREM', name, unlisted) end
+write_lists()
 if call('GET', P .. 'gather:' .. lane) == ARGV[9] then call('DEL', P .. 'gather:' .. lane) end
 if #taken == 0 then return {false, left()} end
+in_pieces('HSET', 'owned', owned)
 local packed = cmsgpack.pack(taken)
 call('HSET', P .. 'claim', id, packed)
 call('ZADD', P .. 'claims', now + tonumber(ARGV[7]), id)

@@ -1,4 +1,5 @@
--- Ends an envelope that cannot be applied: it goes to the dead letters, whole.
+-- Ends an envelope that cannot be applied: it goes to the dead letters, whole. Changes of it that
+-- were applied before the script failed have ends of their own.
 -- ARGV: 3 entry id, 4 reason. Returns 1, or 0 if it is no longer pending.
 local entry = ARGV[3]
 if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return 0 end
@@ -8,8 +9,13 @@ if #found == 1 then
   for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
   call('XADD', P .. 'dead', '*', 'kind', 'envelope', 'reason', ARGV[4], 'entry', entry,
     'envelope', fields.e or '', 'changes', fields.n or '0')
-  count({dead = tonumber(fields.n) or 0, envelopes_dead = 1})
+  local torn = call('HGET', P .. 'torn', entry) or ':0'
+  local applied = tonumber(string.match(torn, ':(%d+)$'))
+  -- Whoever appended by hand may have written anything as the number of changes.
+  local changes = math.floor(tonumber(fields.n) or 0)
+  write_counts('ledger', {dead = changes - applied, envelopes_dead = 1})
 end
+call('HDEL', P .. 'torn', entry)
 call('XACK', P .. 'inbox', 'engine', entry)
 call('XDEL', P .. 'inbox', entry)
 return 1

@@ -2,8 +2,10 @@
 -- KEYS: dest, permits, valve, counts. ARGV: 1 now ms or '', 2 permit id, 3 course, 4 reason,
 -- 5 wait ms or -1, 6 verdicts, 7 of them dead, 8 packed hints {limit, remaining, reset in ms} or
 -- '', 9 most objects or 0, 10 most bytes or 0, 11 key's fingerprint, 12 valve share, 13 valve's
--- fewest verdicts, 14 valve window ms, 15 objects, 16 status.
--- Returns {transient failures in a row, 1 if the valve tripped}.
+-- fewest verdicts, 14 valve window ms, 15 objects, 16 status, 17 life of a permit in ms,
+-- 18 transient failures after which all workers narrow.
+-- Returns {transient failures in a row, 1 if the valve tripped}; 0 failures for a request that
+-- began before the last one counted: what all threads run into at once is one trouble.
 local call, dest = redis.call, KEYS[1]
 local now = tonumber(ARGV[1])
 if not now then
@@ -11,6 +13,8 @@ if not now then
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 local course, reason, wait = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local lost_at = tonumber(call('ZSCORE', KEYS[2], ARGV[2]) or '')
+local began = lost_at and lost_at - tonumber(ARGV[17]) or now
 call('ZREM', KEYS[2], ARGV[2])
 call('HINCRBY', KEYS[4], 'requests', 1)
 call('HINCRBY', KEYS[4], 'objects', tonumber(ARGV[15]))
@@ -23,6 +27,12 @@ local function until_at_least(at, why)
   end
 end
 
+-- A stop that only a person lifts is not turned into one that a probe lifts.
+local function held_by_hand()
+  local stop = call('HGET', dest, 'stop') or ''
+  return string.find(stop, '^valve') ~= nil or string.find(stop, '^operator') ~= nil
+end
+
 local failures = 0
 if course == 'fine' then
   call('HDEL', dest, 'failures', 'limited')
@@ -31,16 +41,26 @@ if course == 'fine' then
   if width >= 32 then call('HDEL', dest, 'width', 'reason')
   elseif width > 0 then call('HSET', dest, 'width', width * 2) end
 elseif course == 'wait' then
-  failures = call('HINCRBY', dest, 'limited', 1)
+  failures = tonumber(call('HGET', dest, 'limited') or '0')
+  if began >= tonumber(call('HGET', dest, 'limited_at') or '0') then
+    failures = failures + 1
+    call('HSET', dest, 'limited', failures, 'limited_at', now)
+  end
   if wait >= 0 then until_at_least(now + wait, reason) end
 elseif course == 'failing' then
-  failures = call('HINCRBY', dest, 'failures', 1)
+  local few, before = tonumber(ARGV[18]), tonumber(call('HGET', dest, 'failures') or '0')
+  if before < few or began >= tonumber(call('HGET', dest, 'failed_at') or '0') then
+    failures = before + 1
+    call('HSET', dest, 'failures', failures, 'failed_at', now)
+    if failures >= few then call('HSET', dest, 'width', 1, 'reason', reason) end
+  end
   call('HSET', dest, 'last_failure', now, 'last_reason', reason)
-elseif course == 'stop' then
+elseif course == 'stop' and not held_by_hand() then
   call('HSET', dest, 'stop', reason, 'stopped_at', now, 'key', ARGV[11], 'next_probe', now)
 end
 
--- The least of what is said within one window counts; a later reset is a new window.
+-- The least of what is said within one window counts; a later reset is a new window, an earlier
+-- one a late reply from the window before.
 if ARGV[8] ~= '' then
   local limit, remaining, reset_in = unpack(cmsgpack.unpack(ARGV[8]))
   local reset = now + reset_in
@@ -48,10 +68,12 @@ if ARGV[8] ~= '' then
   local left = tonumber(call('HGET', dest, 'hint_left') or '')
   if known <= now or reset > known + 1500 or left == nil then
     call('HSET', dest, 'hint_reset', reset, 'hint_left', remaining, 'hint_limit', limit)
-  elseif remaining < left then
+    call('HDEL', dest, 'hint_next_r', 'hint_next_b')
+  elseif remaining < left and reset >= known - 1500 then
     call('HSET', dest, 'hint_left', remaining)
   end
 end
+if tonumber(ARGV[9]) > 0 or tonumber(ARGV[10]) > 0 then call('HSET', dest, 'capped_at', now) end
 if tonumber(ARGV[9]) > 0 then
   local cap = tonumber(call('HGET', dest, 'most_objects') or '0')
   if cap == 0 or tonumber(ARGV[9]) < cap then call('HSET', dest, 'most_objects', ARGV[9]) end

@@ -9,7 +9,8 @@ if not now then
   local clock = call('TIME')
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
-local names = {'stop', 'until', 'reason', 'width', 'tat', 'hint_left', 'hint_reset', 'hint_limit'}
+local names = {'stop', 'until', 'reason', 'width', 'tat', 'hint_left', 'hint_reset', 'hint_limit',
+  'hint_next_r', 'hint_next_b'}
 local got, d = call('HMGET', dest, unpack(names)), {}
 for i, name in ipairs(names) do d[name] = got[i] end
 local lane, most = ARGV[3], tonumber(ARGV[6])
@@ -21,18 +22,27 @@ call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local width = tonumber(d.width or '0')
 if width > 0 and call('ZCARD', KEYS[2]) >= width then return {0, 100, 'narrowed', d.reason or ''} end
 
-local interval = 1000 / tonumber(ARGV[4])
+local interval, burst = 1000 / tonumber(ARGV[4]), tonumber(ARGV[5])
+local tat = math.max(tonumber(d.tat or '0'), now)
+local wait = math.max(0, tat + interval - burst * interval - now)
 local left, reset = tonumber(d.hint_left or ''), tonumber(d.hint_reset or '0')
-if left and reset > now then
-  -- What Braze says is left is spread over the window; its last fifth is kept for realtime.
+local hinted, next_at, spread = left and reset > now, nil, nil
+if hinted then
+  -- What Braze says is left is spread over the window, a tenth of it at once at most; its last
+  -- fifth is kept for realtime. Each lane keeps its own pace, so that neither holds up the other.
   local kept = lane == 'b' and math.floor(tonumber(d.hint_limit or '0') / 5) or 0
-  if left - kept < 1 then return {0, math.ceil(reset - now), 'hinted', 'rate_limit_remaining'} end
-  interval = math.max(interval, (reset - now) / (left - kept))
+  local free = left - kept
+  if free < 1 then return {0, math.ceil(reset - now), 'hinted', 'rate_limit_remaining'} end
+  spread = (reset - now) / free
+  next_at = math.max(tonumber(d['hint_next_' .. lane] or '0'), now)
+  local at_once = math.min(burst, math.max(1, math.floor(free / 10)))
+  wait = math.max(wait, next_at + spread - at_once * spread - now)
 end
-local tat = math.max(tonumber(d.tat or '0'), now, paused)
-local wait = math.max(0, tat + interval - tonumber(ARGV[5]) * interval - now)
 if wait > most then return {0, math.ceil(wait), 'rate', ''} end
 call('HSET', dest, 'tat', string.format('%.3f', tat + interval))
-if left and reset > now then call('HINCRBY', dest, 'hint_left', -1) end
+if hinted then
+  call('HSET', dest, 'hint_next_' .. lane, string.format('%.3f', next_at + spread))
+  call('HINCRBY', dest, 'hint_left', -1)
+end
 call('ZADD', KEYS[2], now + wait + tonumber(ARGV[7]), ARGV[2])
 return {1, math.ceil(wait), '', ''}

@@ -20,40 +20,45 @@ local ends = {delivered = 0, superseded = 0, unchanged = 0, dead = 0, values = 0
   objects = 0}
 local fresh, facts = {}, {}
 
-local function dead_letter(user, item, reason)
-  local values = {}
-  for n, value in ipairs(item) do
-    values[n] = {call('HGET', P .. 'names', value[1]) or value[1], value[2], value[3], value[4],
+local function dead_letter(user, values, reason)
+  local named = {}
+  for n, value in ipairs(values) do
+    named[n] = {call('HGET', P .. 'names', value[1]) or value[1], value[2], value[3], value[4],
       value[5], value[6]}
   end
-  call('XADD', P .. 'dead', '*', 'user', user, 'reason', reason, 'kind', 'object',
-    'request', ARGV[8], 'values', cmsgpack.pack(values))
+  call('XADD', P .. 'dead', '*', 'kind', 'object', 'reason', reason, 'user', user,
+    'request', ARGV[8], 'values', cmsgpack.pack(named))
 end
 
+local function count_delivered(id, value)
+  ends.values = ends.values + 1
+  if value[7] == 0 then
+    ends.resent = ends.resent + 1
+    return
+  end
+  ends.delivered = ends.delivered + 1
+  local age = math.floor(math.log(math.max(now - value[8], 1)) / math.log(1.05))
+  local bucket = rule(id)[1] .. age
+  fresh[bucket] = (fresh[bucket] or 0) + 1
+end
+
+-- `value` is what was sent, x the state now; the desired version may have been replaced since.
 local function settle_value(id, x, value, verdict)
-  local current, was_open = has(x[F], CURRENT), value[7] == 1
-  x[F] = clear(clear(x[F], CURRENT), CLAIMED)
+  local current = value[3] == x[T] and value[4] == x[AM] and value[5] == x[AS] and value[6] == x[PL]
+  local was_open = value[7] == 1
   if verdict == 'd' then
     x[A], x[K] = value[2], now
     if x[H] <= now then x[S], x[H] = '', 0 end
-    ends.values = ends.values + 1
-    if was_open then
-      ends.delivered = ends.delivered + 1
-      local lane = rule(id)[1]
-      local bucket = lane .. math.floor(math.log(math.max(now - value[8], 1)) / math.log(1.05))
-      fresh[bucket] = (fresh[bucket] or 0) + 1
-    else
-      ends.resent = ends.resent + 1
-    end
+    count_delivered(id, value)
     if current then x[F] = clear(x[F], OPEN) end
   elseif verdict == 'u' then
     x[A], x[K], x[S] = '', 0, value[2]
     x[H] = math.max(x[H], now + hold)
-  end
-  if verdict == 'x' then
+  elseif verdict == 'x' then
     if was_open then ends.dead = ends.dead + 1 end
     if current then x[F] = set(clear(x[F], OPEN), REFUSED) end
-  elseif verdict ~= 'd' and not current and was_open then
+  end
+  if (verdict == 'r' or verdict == 'u') and was_open and not current then
     ends.superseded = ends.superseded + 1
   end
   if not differs(id, x) then
@@ -62,48 +67,59 @@ local function settle_value(id, x, value, verdict)
       ends.unchanged = ends.unchanged + 1
     end
     x[D], x[C], x[E] = 0, 0, 0
-  elseif verdict == 'd' and not current then
+  elseif (verdict == 'd' or verdict == 'x') and not current then
     x[D] = x[C]
   elseif x[D] == 0 then
-    x[D] = now
+    x[D], x[C] = now, now
   end
 end
 
-local settled, left = 0, false
-for place, item in ipairs(claim) do
-  if item then
-    local named = verdicts[place]
-    local verdict = named and named[2] or ARGV[9]
-    if verdict == '' then
-      left = true
-    else
-      local user, reason = item[1], named and named[3] or ''
-      local attributes, owner = load(user)
-      if owner == claim_id then
-        local fields, said = {}, {}
-        for n, value in ipairs(item[2]) do
-          local x = attributes[value[1]]
-          if x then
-            settle_value(value[1], x, value, verdict)
-            fields[#fields + 1] = value[1]
-            fields[#fields + 1] = pack_attribute(x)
-          end
-          said[n] = {value[1], value[2]}
-        end
-        call('HDEL', P .. 'u:' .. user, '.')
-        if #fields > 0 then call('HSET', P .. 'u:' .. user, unpack(fields)) end
-        schedule(user, attributes, gap)
-        if verdict == 'x' then dead_letter(user, item[2], reason) end
-        if verdict == 'd' then ends.objects = ends.objects + 1 end
-        facts[#facts + 1] = {user, verdict, reason, said}
-      end
-      settled = settled + 1
-      claim[place] = false
+local function settle_user(user, attributes, values, verdict)
+  local fields, known = {}, {}
+  for _, value in ipairs(values) do
+    local x = attributes[value[1]]
+    if x then
+      settle_value(value[1], x, value, verdict)
+      known[value[1]] = x
     end
   end
+  schedule(user, waits(attributes, gap), false)
+  for id, x in pairs(known) do
+    fields[#fields + 1] = id
+    fields[#fields + 1] = pack_attribute(x)
+  end
+  if #fields > 0 then call('HSET', P .. 'u:' .. user, unpack(fields)) end
 end
-count(ends)
-for bucket, by in pairs(fresh) do call('HINCRBY', P .. 'fresh', bucket, by) end
+
+-- All users are read before the first is written.
+local asked, places, states = {}, {}, {}
+for place, item in ipairs(claim) do
+  if item and (verdicts[place] or ARGV[9] ~= '') then
+    asked[#asked + 1] = item[1]
+    places[#places + 1] = place
+    states[#places] = load(item[1])
+  end
+end
+local freed, left = {}, false
+local owners = #asked > 0 and call('HMGET', P .. 'owned', unpack(asked)) or {}
+for n, place in ipairs(places) do
+  local user, values = claim[place][1], claim[place][2]
+  local named = verdicts[place]
+  local verdict, reason = named and named[2] or ARGV[9], named and named[3] or ''
+  if owners[n] and cmsgpack.unpack(owners[n])[1] == claim_id then
+    settle_user(user, states[n], values, verdict)
+    freed[#freed + 1] = user
+    if verdict == 'x' then dead_letter(user, values, reason) end
+    if verdict == 'd' then ends.objects = ends.objects + 1 end
+    facts[#facts + 1] = {user, verdict, reason, values}
+  end
+  claim[place] = false
+end
+for _, item in ipairs(claim) do left = left or item ~= false end
+if #freed > 0 then in_pieces('HDEL', 'owned', freed) end
+write_lists()
+write_counts('ledger', ends)
+write_counts('fresh', fresh)
 if #facts > 0 then journal(tonumber(ARGV[7]), 'settle', {claim_id, ARGV[8], facts}) end
 if left then
   call('HSET', P .. 'claim', claim_id, cmsgpack.pack(claim))
@@ -111,5 +127,5 @@ else
   call('HDEL', P .. 'claim', claim_id)
   call('ZREM', P .. 'claims', claim_id)
 end
-return {settled, ends.values, ends.dead, call('ZCARD', P .. 'rt:ready'),
+return {#places, ends.values, ends.dead, call('ZCARD', P .. 'rt:ready'),
   call('EXISTS', P .. 'gather:r')}

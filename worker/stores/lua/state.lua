@@ -1,19 +1,22 @@
--- Shared by every script of a partition; put in front of each. Pure but for reads and schedule().
+-- Shared by every script of a partition; put in front of each.
 --
 -- ARGV[1] prefix of the partition's keys; ARGV[2] now in ms, or '' for the server's clock.
 --
--- A user is a hash `u:<user id>`: one packed field for each attribute, under its interned id,
--- and `.` holding the claim while the user is in flight. Fields of an attribute, in order
--- (trailing defaults are cut off):
+-- A user is a hash `u:<user id>`: one packed field for each attribute, under its interned id.
+-- Fields of an attribute, in order (trailing defaults are cut off):
 --   V desired value, JSON text        T event ms   AM arrival ms   AS arrival sequence   PL place
 --   A acknowledged value, '' unknown  K acknowledged at ms         F flags
 --   D differs since ms                C desired changed at ms      E inbox entry ms
 --   S value of the last ambiguous send                             H hold until ms
+-- A user in flight is a field of `owned`: {claim id, {{id, T, AM, AS, PL}, ...}}, the versions
+-- that are being sent. T to PL is the rank.
+--
+-- A call from Lua costs more than what it does, so lists and counts are gathered and written
+-- once for each script, by write_lists() and write_counts().
 local P, call = ARGV[1], redis.call
 local V, T, AM, AS, PL, A, K, F, D, C, E, S, H = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
--- OPEN: the desired change has had no end. CURRENT: it is the version in the claim.
--- REFUSED: Braze refused it. CLAIMED: the attribute is in the claim.
-local OPEN, CURRENT, REFUSED, CLAIMED = 1, 2, 4, 8
+-- OPEN: the desired change has had no end. REFUSED: Braze refused this version.
+local OPEN, REFUSED = 1, 4
 
 local now = tonumber(ARGV[2])
 if not now then
@@ -27,29 +30,42 @@ local function clear(flags, flag) return has(flags, flag) and flags - flag or fl
 
 local function unpack_attribute(raw)
   local x = cmsgpack.unpack(raw)
-  for i = F, E do if x[i] == nil then x[i] = 0 end end
-  if x[S] == nil then x[S] = '' end
-  if x[H] == nil then x[H] = 0 end
+  if x[H] == nil then
+    x[F], x[D], x[C], x[E] = x[F] or 0, x[D] or 0, x[C] or 0, x[E] or 0
+    x[S], x[H] = x[S] or '', 0
+  end
   return x
 end
 
+-- The attribute is spent by this: its trailing defaults are gone.
 local function pack_attribute(x)
   local last = H
-  while last > K and (x[last] == 0 or x[last] == '') do last = last - 1 end
-  local kept = {}
-  for i = 1, last do kept[i] = x[i] end
-  return cmsgpack.pack(kept)
+  while last > K and (x[last] == 0 or x[last] == '') do
+    x[last] = nil
+    last = last - 1
+  end
+  return cmsgpack.pack(x)
 end
 
--- The user as {id -> attribute}, and the claim that owns it, or nil.
+-- The user's attributes, {id -> attribute}.
 local function load(user)
   local raw = call('HGETALL', P .. 'u:' .. user)
-  local attributes, claim = {}, nil
-  for i = 1, #raw, 2 do
-    if raw[i] == '.' then claim = raw[i + 1]
-    else attributes[raw[i]] = unpack_attribute(raw[i + 1]) end
+  local attributes = {}
+  for i = 1, #raw, 2 do attributes[raw[i]] = unpack_attribute(raw[i + 1]) end
+  return attributes
+end
+
+-- The rank that the claim sends of this attribute; nil if it sends none.
+local function claimed_rank(owner, id)
+  if owner then
+    for _, version in ipairs(owner[2]) do
+      if version[1] == id then return version end
+    end
   end
-  return attributes, claim
+  return nil
+end
+local function same_rank(version, x)
+  return version[2] == x[T] and version[3] == x[AM] and version[4] == x[AS] and version[5] == x[PL]
 end
 
 -- rules: id -> {lane 'r'|'b', every ms, exit 'f'|'n', enabled 0|1}; '*' -> lanes.
@@ -110,19 +126,20 @@ local function rounded(at, step) return math.ceil(at / step) * step end
 
 local function least(a, b) if a == nil or b < a then return b end return a end
 
--- What the user waits for, in each lane: {ready score | nil, held score | nil}.
+local LISTS = {r = {ready = 'rt:ready', held = 'rt:held'}, b = {ready = 'bt:ready', held = 'bt:held'}}
+local LIST_NAMES = {'rt:ready', 'rt:held', 'bt:ready', 'bt:held'}
+
+-- Where the user belongs, {list name -> score}; empty for a user who waits for nothing.
 -- A user's realtime linger counts from the latest change, at most max_wait from the first.
 local function waits(attributes, gap)
-  local last, first, seen = nil, nil, {}
-  local wait = {r = {}, b = {}}
+  local wait, last, first = {}, nil, nil
   for id, x in pairs(attributes) do
     local r = rule(id)
-    seen[r[1]] = true
     if r[4] == 1 and differs(id, x) then
       local free = not_before(x, wire(id, x[V]), gap)
       if r[1] == 'r' then
         if free > now then
-          wait.r.held = least(wait.r.held, rounded(free, math.max(lane_rules().linger, 1)))
+          wait['rt:held'] = least(wait['rt:held'], rounded(free, math.max(lane_rules().linger, 1)))
         else
           if last == nil or x[C] > last then last = x[C] end
           first = least(first, x[D])
@@ -130,45 +147,57 @@ local function waits(attributes, gap)
       else
         local due = due_of(id, x)
         if free > now and free > due then
-          wait.b.held = least(wait.b.held, rounded(free, 1000))
+          wait['bt:held'] = least(wait['bt:held'], rounded(free, 1000))
         else
-          wait.b.ready = least(wait.b.ready, due)
+          wait['bt:ready'] = least(wait['bt:ready'], due)
         end
       end
     end
   end
   if last then
     local due, latest = last + lane_rules().linger, first + lane_rules().max_wait
-    wait.r.ready = due < latest and due or latest
+    wait['rt:ready'] = due < latest and due or latest
   end
-  return wait, seen
+  return wait
 end
 
-local LISTS = {r = {ready = 'rt:ready', held = 'rt:held'}, b = {ready = 'bt:ready', held = 'bt:held'}}
-
--- Puts the user into the lists where it belongs and takes it out of the others. Only for a
--- user that no claim owns.
-local function schedule(user, attributes, gap)
-  local wait, seen = waits(attributes, gap)
-  for lane, lists in pairs(LISTS) do
-    if seen[lane] then
-      for list, key in pairs(lists) do
-        local at = wait[lane][list]
-        if at then call('ZADD', P .. key, at, user) else call('ZREM', P .. key, user) end
+-- Notes the lists that a user belongs to; with was_listed, those it may have to leave, too.
+-- Only for a user that no claim owns.
+local adds, leaves = {}, {}
+local function schedule(user, wait, was_listed)
+  for name, score in pairs(wait) do
+    local list = adds[name]
+    if not list then list = {}; adds[name] = list end
+    list[#list + 1] = score
+    list[#list + 1] = user
+  end
+  if was_listed then
+    for _, name in ipairs(LIST_NAMES) do
+      if not wait[name] then
+        local list = leaves[name]
+        if not list then list = {}; leaves[name] = list end
+        list[#list + 1] = user
       end
     end
   end
 end
 
-local function unschedule(user)
-  for _, lists in pairs(LISTS) do
-    for _, key in pairs(lists) do call('ZREM', P .. key, user) end
+-- Lua hands over a bounded number of arguments at once.
+local function in_pieces(command, name, list)
+  for from = 1, #list, 1000 do
+    call(command, P .. name, unpack(list, from, math.min(from + 999, #list)))
   end
 end
 
-local function count(ends)
-  for name, by in pairs(ends) do
-    if by ~= 0 then call('HINCRBY', P .. 'ledger', name, by) end
+local function write_lists()
+  for name, list in pairs(leaves) do in_pieces('ZREM', name, list) end
+  for name, list in pairs(adds) do in_pieces('ZADD', name, list) end
+  adds, leaves = {}, {}
+end
+
+local function write_counts(key, counts)
+  for name, by in pairs(counts) do
+    if by ~= 0 then call('HINCRBY', P .. key, name, by) end
   end
 end
 

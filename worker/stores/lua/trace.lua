@@ -1,13 +1,15 @@
--- One user's state, as {{attribute, V, T, A, K, F, D, C, S, H, lane, due | -1}, ...} and the claim
--- that owns the user, or ''. Reads only. ARGV: 3 user id, 4 gap ms.
-local attributes, owner = load(ARGV[3])
+-- One user's state, packed {{attribute, V, T, A, K, F, in flight, H, lane, due | -1}, ...}.
+-- Reads only. ARGV: 3 user id, 4 gap ms.
+local attributes = load(ARGV[3])
+local raw = call('HGET', P .. 'owned', ARGV[3])
+local owner = raw and cmsgpack.unpack(raw)
 local found = {}
 for id, x in pairs(attributes) do
   local due = -1
-  if differs(id, x) then
+  if rule(id)[4] == 1 and differs(id, x) then
     due = math.max(due_of(id, x), not_before(x, wire(id, x[V]), tonumber(ARGV[4])))
   end
-  found[#found + 1] = {call('HGET', P .. 'names', id) or id, x[V], x[T], x[A], x[K], x[F], x[D],
-    x[C], x[S], x[H], rule(id)[1], due}
+  found[#found + 1] = {call('HGET', P .. 'names', id) or id, x[V], x[T], x[A], x[K], x[F],
+    claimed_rank(owner, id) and 1 or 0, x[H], rule(id)[1], due}
 end
-return cmsgpack.pack({found, owner or '', now})
+return cmsgpack.pack(found)
