@@ -1,6 +1,7 @@
 """Writes the pages of the documentation that the code knows best.
 
-python docs/generate.py            writes settings.md, refusals.md and contract.schema.json
+python docs/generate.py            writes settings.md, refusals.md, metrics.md and
+                                   contract.schema.json
 python docs/generate.py --check    writes nothing; exits 1 if one of them is not up to date
 """
 
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from worker.contract import ENVELOPE, REASONS, Refusal, Skip
 from worker.durations import format_duration
+from worker.observe.metrics import METRICS, Label, Layer, Metric
 from worker.settings import Settings
 
 HERE = Path(__file__).parent
@@ -144,6 +146,71 @@ def _codes(codes: type[Refusal] | type[Skip]) -> list[str]:
     ]
 
 
+def metrics_page() -> str:
+    """How Prometheus reads a worker, and every metric."""
+    lines = [
+        NOTICE.format(source="worker/observe/metrics.py"),
+        "# Metrics",
+        "",
+        "Set `PERSONA_SYNC_METRICS_BIND`, and each worker process serves Prometheus at",
+        "`http://HOST:PORT/metrics`. Without it nothing is served.",
+        "",
+        "- On a machine of its own: `127.0.0.1:9464`. In a container: `0.0.0.0:9464`, with the",
+        "  port open to Prometheus' network only. There is no password: keep it internal. No",
+        "  metric holds a user, an audience, a value or a key.",
+        "- Several workers on one machine: the first has the port, the others say so once",
+        "  (`metrics_not_served`) and take over when it is free. Give each a port of its own to",
+        "  see the figures of each process.",
+        "- `python_*` and `process_*` come beside these: memory, CPU, open files of the process.",
+        "- A label's value that this version does not know is `other`.",
+        "",
+        "```yaml",
+        "scrape_configs:",
+        "  - job_name: persona-sync",
+        "    dns_sd_configs: [{names: [worker], type: A, port: 9464}]",
+        "```",
+        "",
+        "## From the server",
+        "",
+        "Exact, read from the server at each scrape, and the same from every worker. With several",
+        "workers scraped, take one of them and do not add them up:",
+        "",
+        "```promql",
+        "max without (instance) (persona_sync_changes_pending)",
+        "max without (instance) (rate(persona_sync_changes_accepted_total[5m]))",
+        "histogram_quantile(0.95,",
+        "  max by (le, lane) (rate(persona_sync_freshness_seconds_bucket[5m])))",
+        "```",
+        "",
+        "A counter starts anew only if the server's data does. If the server is away, a scrape",
+        "still answers, within seconds, with `persona_sync_server_up 0` and what follows below.",
+        "",
+        *_metrics(Layer.SERVER),
+        "",
+        "## From the process",
+        "",
+        "What one worker process has seen since it began; add them up over workers.",
+        "",
+        *_metrics(Layer.PROCESS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(layer: Layer) -> list[str]:
+    rows = [_metric(metric) for metric in METRICS if metric.layer is layer]
+    return ["metric | type, unit | labels | what it is | when it looks bad", "-|-|-|-|-", *rows]
+
+
+def _metric(metric: Metric) -> str:
+    labels = "; ".join(_label(label) for label in metric.labels)
+    kind = f"{metric.kind}, {metric.unit}"
+    return f"`{metric.name}` | {kind} | {labels} | {metric.meaning} | {metric.todo}"
+
+
+def _label(label: Label) -> str:
+    return f"`{label.name}`: " + (label.said or ", ".join(f"`{value}`" for value in label.values))
+
+
 def contract_schema() -> str:
     """The JSON Schema of an envelope."""
     schema: dict[str, Any] = {
@@ -157,6 +224,7 @@ def contract_schema() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "refusals.md": refusals_page,
+    "metrics.md": metrics_page,
     "contract.schema.json": contract_schema,
 }
 

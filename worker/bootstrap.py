@@ -19,8 +19,12 @@ from worker.contract import PARTITIONS_KEY
 from worker.delivery import DeliveryPolicy, Tools
 from worker.durations import to_ms
 from worker.flow import Flow, FlowPolicy
+from worker.observe.endpoint import Endpoint
 from worker.observe.logs import log_fact
+from worker.observe.process_metrics import ProcessMetrics
 from worker.observe.record import Recorder
+from worker.observe.server_metrics import ServerCollector
+from worker.scrape import ServerReader
 from worker.settings import NothingRunning, Settings, WrongSettings
 from worker.stores.allowance import Allowance, AllowancePolicy
 from worker.stores.bells import Bells
@@ -34,6 +38,7 @@ from worker.stores.terms import Terms
 from worker.stores.workers import Workers
 
 OLDEST_SERVER = (7, 0)
+SCRAPE_SECONDS = 2.0  # Prometheus gives up after ten
 
 
 class UnfitServer(Exception):
@@ -67,28 +72,37 @@ class Engine:
     stores: Stores
     braze: BrazeClient
     stop: threading.Event
+    record: Recorder
+    metrics: ProcessMetrics
+    reader: ServerReader
+    endpoint: Endpoint | None = None
 
     def close(self) -> None:
         """Give back connections; requests under way should be over."""
         self.stop.set()
+        if self.endpoint:
+            self.endpoint.close()
+        self.reader.close()
         self.braze.close()
         self.stores.client.close()
 
 
-def connect(url: str) -> Server:
+def connect(url: str, reply_seconds: float = 10, connect_seconds: float = 3) -> Server:
     """A client that never repeats a command by itself: a late reply is not a lost one."""
     return Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=10,
-        socket_connect_timeout=3,
+        socket_timeout=reply_seconds,
+        socket_connect_timeout=connect_seconds,
         health_check_interval=25,
     )
 
 
-def make_stores(settings: Settings, registry: Registry | None = None) -> Stores:
+def make_stores(
+    settings: Settings, registry: Registry | None = None, client: Server | None = None
+) -> Stores:
     """The stores of a deployment. Connects lazily: nothing is sent yet."""
-    client = connect(settings.server_url())
+    client = client or connect(settings.server_url())
     terms = Terms(
         gap=settings.same_attribute_gap,
         hold=settings.ambiguous_hold,
@@ -102,6 +116,7 @@ def make_stores(settings: Settings, registry: Registry | None = None) -> Stores:
         objects=settings.braze_objects_per_request,
         size=settings.braze_bytes_per_request,
         permit_life=settings.claim_lease,
+        failures=settings.transient_failures,
         valve_share=settings.valve_share,
         valve_verdicts=settings.valve_verdicts,
         valve_window=settings.valve_window,
@@ -151,13 +166,16 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         total=settings.braze_request_timeout,
         idle=settings.braze_idle_connection,
         proxy=settings.braze_proxy,
+        clock=boot_seconds,
     )
     stop = threading.Event()
+    metrics = ProcessMetrics()
+    record = Recorder([log_fact, metrics])
     tools = Tools(
         memberships=stores.memberships,
         allowance=stores.allowance,
         braze=braze,
-        record=Recorder([log_fact]),
+        record=record,
         clock=boot_seconds,
         wall=time.time,
         wait=lambda seconds: stop.wait(seconds) if seconds > 0 else stop.is_set(),
@@ -174,12 +192,34 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     )
     policy = FlowPolicy(
         budget=settings.drain_budget.total_seconds(),
+        realtime_budget=settings.realtime_drain_budget.total_seconds(),
         deliveries=settings.inbox_deliveries,
         future_tolerance_ms=to_ms(settings.future_tolerance),
         probe_interval_ms=to_ms(settings.probe_interval),
         partitions=settings.partitions,
     )
-    return Engine(Flow(tools, stores.inbox, stores.bells, ring, policy), stores, braze, stop)
+    flow = Flow(tools, stores.inbox, stores.bells, ring, policy)
+    reader = make_reader(settings)
+    metrics.registry.register(ServerCollector(reader))
+    address = settings.metrics_address()
+    endpoint = Endpoint(address, metrics.registry, record) if address else None
+    return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint)
+
+
+def make_reader(settings: Settings) -> ServerReader:
+    """Reads the server for a scrape, over connections that no task waits for."""
+    client = connect(settings.server_url(), SCRAPE_SECONDS, SCRAPE_SECONDS)
+    stores = make_stores(settings, client=client)
+    return ServerReader(
+        client=client,
+        inbox=stores.inbox,
+        memberships=stores.memberships,
+        allowance=stores.allowance,
+        dead_letters=stores.dead_letters,
+        ledger=stores.ledger,
+        workers=stores.workers,
+        partitions=settings.partitions,
+    )
 
 
 def check_server(client: Server, partitions: int) -> None:
@@ -216,7 +256,7 @@ def _key_or_nothing(settings: Settings) -> str:
     # before anything is sent, and the probe finds the new one.
     try:
         return settings.api_key()
-    except WrongSettings:
+    except (WrongSettings, UnicodeDecodeError):
         return ""
 
 

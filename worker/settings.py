@@ -6,12 +6,13 @@ have a `_FILE` form, and a secret's file is read again when it changes.
 
 import json
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.durations import Duration
@@ -27,10 +28,26 @@ class WrongSettings(Exception):
     """A setting is missing or wrong. The message names the variable and what would be right."""
 
 
+def _host_and_port(text: str) -> str:
+    """HOST:PORT, with an IPv6 host in brackets; empty is as good as not set."""
+    found = _ADDRESS.fullmatch(text)
+    if text and not (found and 0 < int(found["port"]) < 65_536):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464")
+    return text
+
+
+_ADDRESS = re.compile(
+    r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})", re.ASCII
+)
+MetricsAddress = Annotated[str, AfterValidator(_host_and_port)]
+
+
 class Settings(BaseSettings):
     """How one deployment runs. All its workers and producers share the same values."""
 
-    model_config = SettingsConfigDict(env_prefix="PERSONA_SYNC_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PERSONA_SYNC_", extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     # --- where things are
     redis_url: SecretStr | None = Field(
@@ -147,14 +164,25 @@ class Settings(BaseSettings):
         timedelta(seconds=30), description="How often refused credentials are tried again."
     )
     drain_budget: Duration = Field(
-        timedelta(seconds=2), description="How long one task works before it makes room."
+        timedelta(seconds=2),
+        description="How long one accept or batched task works before it makes room.",
+    )
+    realtime_drain_budget: Duration = Field(
+        timedelta(seconds=10), description="The same for a realtime task."
     )
 
     # --- seeing
     journal_bytes: int = Field(
         16_000_000, ge=100_000, description="The journal's bound for each partition, in bytes."
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    metrics_bind: MetricsAddress | None = Field(
+        None,
+        description="HOST:PORT where a worker serves Prometheus, such as 127.0.0.1:9464; unset: "
+        "nowhere. It asks for no password, so keep it internal; see [metrics](metrics.md).",
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
     log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
 
     @model_validator(mode="after")
@@ -196,6 +224,11 @@ class Settings(BaseSettings):
         if configured:
             return _checked_url(configured, "PERSONA_SYNC_BROKER_URL", *_SENTINEL)
         return self.server_url()
+
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of the door for Prometheus; None if there is none."""
+        found = _ADDRESS.fullmatch(self.metrics_bind or "")
+        return (found["v6"] or found["host"], int(found["port"])) if found else None
 
     @property
     def is_embedded(self) -> bool:

@@ -16,12 +16,13 @@ from console.cli import SUBCOMMANDS, app
 from worker.audiences.registry import load_registry
 from worker.contract import REASONS
 from worker.delivery import TODO
+from worker.observe.metrics import METRICS, Metric
 from worker.pipeline.reply import Trouble
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-GENERATED = {"settings.md", "refusals.md"}
+GENERATED = {"settings.md", "refusals.md", "metrics.md"}
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
@@ -99,6 +100,29 @@ class TestGenerated:
     def test_every_refusal_is_documented(self, code: str) -> None:
         """Each code that a producer can give has a row with its reason."""
         assert f"`{code}` | {REASONS[code]}" in text_of(DOCS / "refusals.md")
+
+    @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+    def test_every_metric_is_documented(self, metric: Metric) -> None:
+        """Each metric has a row with its type, its labels, what it is and what to do."""
+        (row,) = (
+            line.split(" | ")
+            for line in text_of(DOCS / "metrics.md").splitlines()
+            if line.startswith(f"`{metric.name}` | ")
+        )
+        _, kind, labels, *said = row
+        assert kind == f"{metric.kind}, {metric.unit}"
+        assert re.findall(r"`(\w+)`: ", labels) == list(metric.label_names)
+        assert said == [metric.meaning, metric.todo]
+
+    def test_metrics_that_are_named_exist(self) -> None:
+        """No page speaks of a metric that is not registered."""
+        known = {
+            metric.name + suffix
+            for metric in METRICS
+            for suffix in ("", *(("_bucket", "_sum", "_count") if metric.edges else ()))
+        }
+        named = set(re.findall(r"\bpersona_sync_\w+", text_of(*PAGES)))
+        assert named <= known
 
 
 class TestNames:

@@ -20,6 +20,9 @@ class Balance:
     values: int
     objects: int
     resent: int
+    replayed: int = 0
+    dropped: int = 0
+    envelopes_dead: int = 0
 
     @property
     def pending(self) -> int:
@@ -42,6 +45,9 @@ class Ledger:
             values=total.get("values", 0),
             objects=total.get("objects", 0),
             resent=total.get("resent", 0),
+            replayed=total.get("replayed", 0),
+            dropped=total.get("dropped", 0),
+            envelopes_dead=total.get("envelopes_dead", 0),
         )
 
     def door(self, partitions: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -58,23 +64,29 @@ class Ledger:
 
         Within 5 % of the true percentile; empty if nothing was delivered.
         """
-        buckets = {
-            int(name[1:]): n
-            for name, n in self._sum("fresh", partitions).items()
-            if name[0] == lane.code
-        }
-        total = sum(buckets.values())
-        if not total:
-            return []
+        ages = self.ages(partitions, lane)
+        total = sum(count for _, count in ages)
         found = []
-        for share in shares:
+        for share in shares if total else ():
             seen = 0
-            for bucket in sorted(buckets):
-                seen += buckets[bucket]
+            for seconds, count in ages:
+                seen += count
                 if seen >= share * total:
-                    found.append(_BASE ** (bucket + 0.5) / 1000)
+                    found.append(seconds)
                     break
         return found
+
+    def ages(self, partitions: int, lane: Lane) -> list[tuple[float, int]]:
+        """(seconds from the inbox to the acknowledgement, changes delivered), the freshest first.
+
+        An age stands for a span that is 5 % wide, and is its middle.
+        """
+        counted = sorted(
+            (int(name[1:]), count)
+            for name, count in self._sum("fresh", partitions).items()
+            if name[0] == lane.code
+        )
+        return [(_BASE ** (bucket + 0.5) / 1000, count) for bucket, count in counted]
 
     def _sum(self, name: str, partitions: int) -> dict[str, int]:
         total: dict[str, int] = {}

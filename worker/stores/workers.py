@@ -1,6 +1,6 @@
-"""Which worker processes are alive: each says so every few seconds."""
+"""Which worker processes are alive, and when the beat's last tick was worked off."""
 
-from worker.stores.keys import WORKERS
+from worker.stores.keys import TICKS, WORKERS
 from worker.stores.server import Server
 
 ALIVE_MS = 10_000
@@ -25,6 +25,15 @@ class Workers:
     def alive(self) -> int:
         """How many have been heard of lately."""
         return int(self._client.zcount(WORKERS, self._now_ms() - ALIVE_MS, "+inf"))
+
+    def ticked(self) -> None:
+        """A tick was worked off: beat and workers are at work, together."""
+        self._client.set(TICKS, self._now_ms())
+
+    def tick_age_ms(self) -> int | None:
+        """How long ago that last was; None if it never was."""
+        found = self._client.get(TICKS)
+        return None if found is None else max(0, self._now_ms() - int(found))
 
     def _now_ms(self) -> int:
         seconds, micros = self._client.time()

@@ -1,0 +1,352 @@
+"""The register of metrics: each name once, with its labels, its meaning and what to do.
+
+What is not in it cannot be emitted, nor can a label value that is not foreseen: no metric has
+more series than can be counted here, and none tells a user or a key. docs/metrics.md is written
+from it. Each metric has one layer that emits it: `server` is the same from every worker, since
+it is read from the server at the scrape; `process` is what this one process has seen.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.contract import QUEUE_OF_TASK, Refusal, Skip
+from worker.pipeline.fold import End
+from worker.pipeline.outcome import Course
+from worker.pipeline.reply import Trouble
+from worker.pipeline.schedule import Lane
+
+# Stands for every value that this version does not know; each label may have it.
+OTHER = "other"
+PREFIX = "persona_sync_"
+
+
+class NotRegistered(Exception):
+    """A metric or a label is not in the register, or another layer emits it. Register it in
+    worker/observe/metrics.py with its meaning and what to do, then run docs/generate.py."""
+
+
+class Kind(StrEnum):
+    """What Prometheus calls the type."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Layer(StrEnum):
+    """Who emits a metric."""
+
+    SERVER = "server"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all the values it can have. `said` is shown where they are too many to list."""
+
+    name: str
+    values: tuple[str, ...]
+    said: str = ""
+
+    def bounded(self, value: str) -> str:
+        """The value, or `other` if it is not foreseen."""
+        return value if value in self.values else OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. `edges` are the upper edges of a histogram's buckets, without the infinite."""
+
+    name: str
+    kind: Kind
+    layer: Layer
+    unit: str
+    meaning: str
+    todo: str
+    labels: tuple[Label, ...] = ()
+    edges: tuple[float, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in order."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def most_series(self) -> int:
+        """How many series it can have at most, from one process."""
+        series = len(self.edges) + 3 if self.edges else 1
+        for label in self.labels:
+            series *= len(label.values) + 1
+        return series
+
+    def place(self, **given: str) -> tuple[str, ...]:
+        """The label values in order. Raises NotRegistered for other names or other values."""
+        if set(given) != set(self.label_names):
+            raise NotRegistered(f"{self.name} has the labels {self.label_names}, not {(*given,)}.")
+        for label in self.labels:
+            if given[label.name] not in (*label.values, OTHER):
+                raise NotRegistered(f"{self.name} foresees no such value of {label.name}.")
+        return tuple(given[name] for name in self.label_names)
+
+
+def registered(name: str, layer: Layer) -> Metric:
+    """The metric of that name, for the layer that emits it. Raises NotRegistered."""
+    metric = REGISTER.get(name)
+    if metric is None:
+        raise NotRegistered(f"{name} is not in worker/observe/metrics.py.")
+    if metric.layer is not layer:
+        raise NotRegistered(f"{name} is emitted by the {metric.layer}, not by the {layer}.")
+    return metric
+
+
+# --- labels
+
+LANE = Label("lane", tuple(Lane))
+END = Label("end", tuple(End))
+COURSE = Label("course", tuple(Course))
+REFUSED = Label("code", tuple(Refusal), "the codes of [refusals](refusals.md)")
+SKIPPED = Label("code", tuple(Skip))
+STATUS = Label(
+    "status",
+    (*(str(status) for status in range(100, 600)), *Trouble),
+    "an HTTP status, or " + ", ".join(f"`{trouble}`" for trouble in Trouble),
+)
+USERS = Label("state", ("waiting", "due", "held", "in_flight"))
+STATE = Label("state", ("connected", "slowed", "paused", "unreachable"))
+OUTCOME = Label("outcome", ("delivered", "refused", "retry", "unknown"))
+ENVELOPE = Label("outcome", ("applied", "refused", "failed"))
+TASK = Label("task", tuple(task.rpartition(".")[2] for task in QUEUE_OF_TASK))
+DRAIN = Label(
+    "end",
+    (
+        "done", "budget", "empty", "busy", "not_due", "stopped", "paused", "narrowed", "hinted",
+        "rate", "seats_taken", "server_away", "failed",
+    ),
+)  # fmt: skip
+
+# --- what the server knows, the same from every worker
+
+_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 10.0)
+_FRESH = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0)
+
+
+def _server(kind: Kind, name: str, unit: str, meaning: str, todo: str, *labels: Label) -> Metric:
+    edges = _FRESH if kind is Kind.HISTOGRAM else ()
+    return Metric(PREFIX + name, kind, Layer.SERVER, unit, meaning, todo, labels, edges)
+
+
+def _process(kind: Kind, name: str, unit: str, meaning: str, todo: str, *labels: Label) -> Metric:
+    edges = _SECONDS if kind is Kind.HISTOGRAM else ()
+    name = f"{PREFIX}worker_{name}"
+    return Metric(name, kind, Layer.PROCESS, unit, meaning, todo, labels, edges)
+
+
+METRICS: tuple[Metric, ...] = (
+    _server(
+        Kind.GAUGE, "server_up", "0 or 1",
+        "1 if the server answered this scrape within two seconds. At 0 all other metrics of the "
+        "server are missing, so alert on this one.",
+        "Look at the server: is it running, reachable from here, loading its file, or overloaded?",
+    ),
+    _server(
+        Kind.COUNTER, "changes_accepted_total", "changes",
+        "Changes that producers were told are safe.",
+        "Flat while Segment sends: look at the producers, and at the refused messages.",
+    ),
+    _server(
+        Kind.COUNTER, "changes_ended_total", "changes",
+        "Accepted changes that had their end, by what it was. Each change has exactly one.",
+        "`dead` grows: `persona-sync dead-letters list` says what Braze refuses, and why.",
+        END,
+    ),
+    _server(
+        Kind.GAUGE, "changes_pending", "changes",
+        "Accepted changes without an end: accepted minus all ends.",
+        "Grows for longer than the longest batched interval: look at the inbox, at the users due "
+        "and at the destination, in this order.",
+    ),
+    _server(
+        Kind.COUNTER, "data_points_total", "values",
+        "Attribute values that Braze took; it bills each.",
+        "More than changes delivered, by far: look at the values resent.",
+    ),
+    _server(
+        Kind.COUNTER, "objects_delivered_total", "objects",
+        "User objects that Braze took.",
+        "Nothing by itself; compare it with the objects sent.",
+    ),
+    _server(
+        Kind.COUNTER, "values_resent_total", "values",
+        "Values sent once more, after an end that was not known, or after a replay.",
+        "Grows steadily: requests time out or break. Look at the requests by status.",
+    ),
+    _server(
+        Kind.COUNTER, "dead_letters_replayed_total", "letters",
+        "Dead letters that an operator replayed.",
+        "Nothing; it tells who looks at the dead letters when that was.",
+    ),
+    _server(
+        Kind.COUNTER, "dead_letters_dropped_total", "letters",
+        "Dead letters that an operator threw away.",
+        "Unexpected: somebody ran `persona-sync dead-letters drop`; those values are not sent.",
+    ),
+    _server(
+        Kind.COUNTER, "envelopes_dead_total", "envelopes",
+        "Envelopes that could not be applied and went to the dead letters, whole.",
+        "Any: a producer of another version, or a bug. The reason is in the dead letter.",
+    ),
+    _server(
+        Kind.COUNTER, "messages_refused_total", "messages",
+        "Messages refused at the door; never accepted, and counted nowhere else.",
+        "Grows: mend the sender, then send the messages again.",
+        REFUSED,
+    ),
+    _server(
+        Kind.COUNTER, "messages_skipped_total", "messages",
+        "Messages passed over at the door: nothing is wrong with them.",
+        "Nothing. Nearly all of them: is it the right Segment source?",
+        SKIPPED,
+    ),
+    _server(
+        Kind.COUNTER, "braze_requests_total", "requests",
+        "Requests to Braze by all workers, by the reply's status or by what went wrong.",
+        "429: lower PERSONA_SYNC_BRAZE_REQUESTS_PER_SECOND. 401, 403, 404: mend key or endpoint. "
+        "5xx and troubles: Braze or the network; the worker goes on by itself.",
+        STATUS,
+    ),
+    _server(
+        Kind.COUNTER, "braze_replies_total", "requests",
+        "The same requests, by what the reply says about Braze as a whole.",
+        "`stop`: see the log for what to do. `failing` and `wait` pass by themselves.",
+        COURSE,
+    ),
+    _server(
+        Kind.COUNTER, "braze_objects_sent_total", "objects",
+        "User objects in those requests, each time one was sent. Divided by the requests it is "
+        "how full they are.",
+        "Far more than delivered: objects are sent again. Far below 75 a request under load: "
+        "`linger` is too short.",
+    ),
+    _server(
+        Kind.GAUGE, "inbox_entries", "envelopes",
+        "Envelopes accepted and not yet applied.",
+        "Grows for minutes: no worker is alive, or they are too few. Producers refuse at "
+        "PERSONA_SYNC_INBOX_HIGH_WATER.",
+    ),
+    _server(
+        Kind.GAUGE, "lane_users", "users",
+        "Users with something to send. `waiting`: for the linger or their boundary; `due`: may "
+        "go now; `held`: not before a gap, back-off or hold is over; `in_flight`: in a request.",
+        "`due` grows for minutes: the allowance is too small, Braze is slow, or workers are "
+        "missing. `held` stays high: many requests have no known end.",
+        LANE, USERS,
+    ),
+    _server(
+        Kind.GAUGE, "oldest_ready_seconds", "seconds",
+        "How long the ready user that waits longest has been due; 0 if nobody is.",
+        "Above 60 in a lane while the destination is connected: add workers or rate. Otherwise "
+        "see why the destination is not connected.",
+        LANE,
+    ),
+    _server(
+        Kind.HISTOGRAM, "freshness_seconds", "seconds",
+        "From the arrival in the inbox to Braze's acknowledgement, of every change delivered; "
+        "within 5 %. A batched change waits for its boundary in it.",
+        "The realtime p95 is above a few seconds: see what is due, and the destination.",
+        LANE,
+    ),
+    _server(
+        Kind.GAUGE, "dead_letters", "letters",
+        "Dead letters that are kept.",
+        "Above 0: `persona-sync dead-letters list`; mend the cause, then replay or drop them.",
+    ),
+    _server(
+        Kind.GAUGE, "workers_alive", "processes",
+        "Worker processes heard of within ten seconds.",
+        "Fewer than you run: look at the logs of those missing.",
+    ),
+    _server(
+        Kind.GAUGE, "tick_age_seconds", "seconds",
+        "Since the beat's last tick was worked off; infinite if it never was.",
+        "Above 30: no beat is running, or no worker has time for it. Batched changes wait.",
+    ),
+    _server(
+        Kind.GAUGE, "destination_state", "0 or 1",
+        "1 for the state that Braze is in for all workers, as `persona-sync status` says it; 0 "
+        "for the others.",
+        "`unreachable`: the network or Braze; workers try again by themselves. `paused`: see the "
+        "next two.",
+        STATE,
+    ),
+    _server(
+        Kind.GAUGE, "destination_stopped", "0 or 1",
+        "1 if nothing is sent until somebody acts: an operator's pause, the valve, or refused "
+        "credentials (those are tried again by themselves).",
+        "`persona-sync status` has the reason, the runbook what to do. Nothing is lost meanwhile.",
+    ),
+    _server(
+        Kind.GAUGE, "destination_paused_until_timestamp_seconds", "Unix time",
+        "When a pause that ends by itself is over (Braze's limit, or a back-off); 0 without one.",
+        "More than some minutes ahead: Braze asked for a long pause. Lower the rate.",
+    ),
+    # --- what this process has seen
+    _process(
+        Kind.HISTOGRAM, "request_duration_seconds", "seconds",
+        "Requests to Braze by this process: from before the connect to the reply's last byte.",
+        "Rises: Braze or the way to it is slow. At PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT it is cut.",
+        LANE,
+    ),
+    _process(
+        Kind.COUNTER, "requests_total", "requests",
+        "Requests by this process, by the worst that became of a user in it: all `delivered`; "
+        "some to `retry` (surely not accepted); some `refused` for good; some `unknown`.",
+        "One worker has other figures than the rest: look at its network.",
+        OUTCOME,
+    ),
+    _process(
+        Kind.COUNTER, "drains_total", "drains",
+        "Celery tasks that ended here, by why they did. `budget`: there was more to do; `empty`, "
+        "`busy`, `not_due`: nothing for this one; `seats_taken`: enough others work on it.",
+        "`failed`: a bug, see the log. `server_away`: the server cannot be reached. Nothing but "
+        "`budget`: more workers.",
+        TASK, DRAIN,
+    ),
+    _process(
+        Kind.COUNTER, "envelopes_total", "envelopes",
+        "Envelopes that this process took from the inbox.",
+        "`refused`: see the dead letters. `failed`: it is tried again; the log has the reason.",
+        ENVELOPE,
+    ),
+    _process(
+        Kind.COUNTER, "changes_clamped_total", "changes",
+        "Changes whose event time was in the future and was moved to now.",
+        "Grows: the clock of a sender is ahead.",
+    ),
+    _process(
+        Kind.COUNTER, "claims_void_total", "claims",
+        "Claims of lost workers that this process ended; their users are sent again.",
+        "More than workers lost: see which are killed, and why (memory?).",
+    ),
+    _process(
+        Kind.COUNTER, "claims_gone_total", "claims",
+        "Claims that this process settled too late, after their lease; their users are sent again.",
+        "Any, often: this process is frozen or starved. Give it CPU, or fewer threads.",
+    ),
+    _process(
+        Kind.COUNTER, "bells_failed_total", "doorbells",
+        "Doorbells that could not be rung; the next tick rings again.",
+        "Grows: the broker cannot be reached.",
+    ),
+)  # fmt: skip
+
+
+def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        if found.setdefault(metric.name, metric) is not metric:
+            raise NotRegistered(f"{metric.name} is registered twice.")
+    return found
+
+
+REGISTER = _by_name(METRICS)
