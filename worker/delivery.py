@@ -108,7 +108,7 @@ def ask(
 ) -> tuple[str | None, int, str]:
     """Get permission for one request before `until`: (permit or None, ms waited, why not).
 
-    After a wait the destination is looked at again, so that nobody runs into a pause. Who
+    The destination is looked at once more, so that nobody runs into a pause that began since. Who
     `insists` has users in hand, and waits where others give up and come again.
     """
     permit = new_id()
@@ -118,9 +118,8 @@ def ask(
         permission = tools.allowance.reserve(permit, lane, longest)
         pause = permission.wait_ms / 1000
         if permission.is_granted:
-            if not permission.wait_ms:
-                return permit, 0, ""
-            if tools.wait(pause) or not tools.allowance.may_go():
+            stopping = tools.wait(pause) if permission.wait_ms else False
+            if stopping or not tools.allowance.may_go():
                 tools.allowance.give_back(permit)
                 return None, permission.wait_ms, "paused"
             return permit, permission.wait_ms, ""
