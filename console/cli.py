@@ -43,6 +43,30 @@ SUBCOMMANDS = {
         "console.commands.trace:trace_command",
         "Say where one user is: wanted, delivered, when next.",
     ),
+    "seed": _Subcommand(
+        "console.commands.seeding:seed_command",
+        "Read from Braze what it holds already, and send only the rest.",
+    ),
+    "check": _Subcommand(
+        "console.commands.checking:check_command",
+        "Look at settings, server, Braze and workers; say what to do about what is wrong.",
+    ),
+    "pause": _Subcommand(
+        "console.commands.pausing:pause_command",
+        "Send nothing to Braze until `resume`.",
+    ),
+    "resume": _Subcommand(
+        "console.commands.pausing:resume_command",
+        "Lift a pause, the valve, or a stop for refused credentials.",
+    ),
+    "audiences": _Subcommand(
+        "console.commands.audiences:app",
+        "See which audiences are realtime, which batched, and why.",
+    ),
+    "dead-letters": _Subcommand(
+        "console.commands.dead_letters:app",
+        "See what Braze refused for good; replay, drop or export it.",
+    ),
 }
 
 

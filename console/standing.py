@@ -7,9 +7,7 @@ from typing import Any
 from worker.audiences.registry import Registry
 from worker.bootstrap import Stores
 from worker.pipeline.schedule import Lane, boundary_after
-from worker.stores.allowance import Destination
-
-OPERATOR = "operator"
+from worker.stores.allowance import OPERATOR, Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,8 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
     linger, _, every, offset = registry.lane_terms()
     inbox = sum(stores.inbox.size(partition) for partition in range(partitions))
     balance = stores.ledger.balance(partitions)
+    mode = stores.mode.read()
+    in_shadow = mode.counted_in_shadow(balance.values)
     refused, skipped = stores.ledger.door(partitions)
     destination = stores.allowance.destination()
     state, reason, until = destination_state(destination, now)
@@ -45,6 +45,7 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
     )  # fmt: skip
     return Standing(
         {
+            "mode": mode.mode or "live",
             "workers": stores.workers.alive(),
             "inbox": inbox,
             "lanes": {
@@ -78,7 +79,8 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
             "pending": balance.pending,
             "refused": refused,
             "skipped": skipped,
-            "data_points": balance.values,
+            "data_points": balance.values - in_shadow,
+            "shadow_data_points": in_shadow,
             "resent": balance.resent,
         }
     )
@@ -87,7 +89,10 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
 def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None, int | None]:
     """`connected`, `slowed`, `paused` or `unreachable`; why; until when (ms), if that is known."""
     if found.stop:
-        return "paused", found.stop, None
+        since = iso(found.stopped_at_ms) if found.stopped_at_ms else None
+        is_ours = found.stop == OPERATOR
+        reason = stop_said(found.stop, found.by, found.why, since) if is_ours else found.stop
+        return "paused", reason, None
     if found.width and found.failures:
         until = found.until_ms if found.until_ms > now_ms else None
         return "unreachable", found.last_reason, until
@@ -100,6 +105,12 @@ def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None,
     if found.hint_left == 0 and found.hint_reset_ms > now_ms:
         return "slowed", "rate_limit_remaining", found.hint_reset_ms
     return "connected", None, None
+
+
+def stop_said(stop: str, by: str | None, why: str | None, since: str | None) -> str:
+    """A stop in words: `operator: WHY (by NAME, since T)`; who and why only an operator has."""
+    told = ", ".join([*([f"by {by}"] if by else []), *([f"since {since}"] if since else [])])
+    return stop + (f": {why}" if why else "") + (f" ({told})" if told else "")
 
 
 def iso(at_ms: int) -> str:

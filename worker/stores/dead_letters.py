@@ -1,9 +1,12 @@
 """What Braze refused for good, and envelopes that could not be applied: kept, replayable.
 
-A letter of a user holds the attributes, values and ranks as they were sent, the reason and the
-request. A letter of an envelope holds it whole.
+kind       what died                                             a replay
+object     values of one user, as they were sent                 sends the user's newest values
+change     one change, over the limit of undeclared audiences    accepts it anew
+envelope   a whole envelope that could not be applied            accepts it anew
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgpack
@@ -11,10 +14,15 @@ import msgpack
 from worker.stores.keys import key
 from worker.stores.server import Server
 
+PAGE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One letter. `values`: (attribute, value as JSON text, event ms); `at_ms` when it died."""
+    """One letter. `values`: (attribute, value as JSON text, event ms); `at_ms` when it died.
+
+    `ranks` goes with `values`: (event ms, arrived ms, arrived sequence, place).
+    """
 
     id: str
     partition: int
@@ -25,6 +33,9 @@ class DeadLetter:
     values: tuple[tuple[str, str, int], ...]
     request: str | None
     envelope: bytes | None
+    ranks: tuple[tuple[int, int, int, int], ...] = ()
+    entry: str | None = None
+    changes: int = 0
 
 
 class DeadLetters:
@@ -39,18 +50,41 @@ class DeadLetters:
 
     def read(self, partition: int, after: str = "-", count: int = 100) -> list[DeadLetter]:
         """Letters in the order they died; go on with `(` and the last id."""
-        found = self._client.xrange(key(partition, "dead"), min=after, count=count)
+        return self._range(partition, after, "+", count)
+
+    def newest(self, partition: int) -> str | None:
+        """The id of the letter that died last; None if there is none."""
+        found = self._client.xrevrange(key(partition, "dead"), count=1)
+        return found[0][0].decode() if found else None
+
+    def pages(
+        self, partition: int, last: str, from_ms: int = 0, to_ms: int | None = None
+    ) -> Iterator[list[DeadLetter]]:
+        """Letters up to the id `last` that died in this span, page by page.
+
+        What dies after `last` is left out, so that who replays comes to an end.
+        """
+        start = f"{max(0, from_ms)}-0"
+        end = last
+        if to_ms is not None and to_ms < int(last.partition("-")[0]):
+            end = str(max(0, to_ms))
+        while page := self._range(partition, start, end, PAGE):
+            yield page
+            start = f"({page[-1].id}"
+
+    def one(self, partition: int, id_: str) -> DeadLetter | None:
+        """The letter of that id, if it is still there."""
+        found = self._range(partition, id_, id_, 1)
+        return found[0] if found else None
+
+    def _range(self, partition: int, start: str, end: str, count: int) -> list[DeadLetter]:
+        found = self._client.xrange(key(partition, "dead"), min=start, max=end, count=count)
         return [_letter(partition, id_.decode(), fields) for id_, fields in found]
 
 
 def _letter(partition: int, id_: str, fields: dict[bytes, bytes]) -> DeadLetter:
-    values: tuple[tuple[str, str, int], ...] = ()
-    if b"values" in fields:
-        values = tuple(
-            (name, value, int(event_ms))
-            for name, value, event_ms, *_ in msgpack.unpackb(fields[b"values"])
-        )
-    user, request = fields.get(b"user"), fields.get(b"request")
+    values = msgpack.unpackb(fields[b"values"]) if b"values" in fields else []
+    user, request, entry = fields.get(b"user"), fields.get(b"request"), fields.get(b"entry")
     return DeadLetter(
         id=id_,
         partition=partition,
@@ -58,7 +92,18 @@ def _letter(partition: int, id_: str, fields: dict[bytes, bytes]) -> DeadLetter:
         at_ms=int(id_.partition("-")[0]),
         reason=fields[b"reason"].decode(),
         user_id=user.decode() if user is not None else None,
-        values=values,
+        values=tuple((name, value, int(event)) for name, value, event, *_ in values),
         request=request.decode() if request else None,
         envelope=fields.get(b"envelope"),
+        ranks=tuple(
+            (int(event), int(arrived), int(sequence), int(place))
+            for _, _, event, arrived, sequence, place, *_ in values
+        ),
+        entry=entry.decode() if entry else None,
+        changes=_count(fields[b"changes"]) if b"changes" in fields else len(values),
     )
+
+
+def _count(text: bytes) -> int:
+    """The number of changes as an envelope's sender gave it: 0 if that is no number."""
+    return int(text) if text.isdigit() else 0

@@ -41,10 +41,27 @@ class Journal:
                 found.extend(_accepted(at, unpacked, user_id))
             elif kind == "settle":
                 found.extend(_settled(at, unpacked, user_id, names))
+            elif kind == "seed":
+                found.extend(
+                    {
+                        "at_ms": at,
+                        "fact": "read_from_braze",
+                        "values": {names.get(id_, id_): value for id_, value in values},
+                    }
+                    for user, values in unpacked
+                    if user == user_id
+                )
             elif kind == "door":
                 found.extend(
                     {"at_ms": at, "fact": "refused", "code": code, "where": where}
                     for code, user, where in unpacked[1]
+                    if user == user_id
+                )
+            elif kind == "operator":
+                by, what, _, letters = unpacked
+                found.extend(
+                    {"at_ms": at, "fact": f"{what} of a dead letter", "letter": letter, "by": by}
+                    for letter, user in letters
                     if user == user_id
                 )
         return found

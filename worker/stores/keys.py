@@ -21,6 +21,7 @@ ps1:{p}:fresh           hash     <lane><bucket> -> arrivals to acknowledged  set
 ps1:{p}:journal, :size  stream   packed facts of each script call; bounded   scripts
 ps1:{p}:dead            stream   dead letters                                accept, settle
 ps1:{p}:torn            hash     users done of an entry whose script failed  accept
+ps1:{p}:seed            hash     an unfinished reading from Braze; expires   seed
 ps1:{a}:dest            hash     pause, stop, width, hints, caps             reserve, report
 ps1:{a}:permits         zset     requests under way -> when they count lost  reserve, report
 ps1:{a}:valve           hash     verdicts and refusals by time; expires      report
@@ -28,6 +29,7 @@ ps1:{a}:counts          hash     requests, objects, by status and course     rep
 ps1:{a}:workers         zset     worker process -> last heartbeat ms         workers
 ps1:{a}:ticks           string   when a tick was last worked off, ms         workers
 ps1:{a}:check           string   whether the server takes writes; expires    the command `check`
+ps1:{a}:mode            hash     live or shadow, since when; how far forgetting is  mode
 ps1:{a}:partitions      string   the number of partitions, since the first start
 """
 
@@ -37,6 +39,7 @@ __all__ = [
     "CHECK",
     "COUNTS",
     "DEST",
+    "MODE",
     "PARTITIONS_KEY",
     "PERMITS",
     "TICKS",
@@ -53,6 +56,7 @@ COUNTS = "ps1:{a}:counts"
 WORKERS = "ps1:{a}:workers"
 TICKS = "ps1:{a}:ticks"
 CHECK = "ps1:{a}:check"
+MODE = "ps1:{a}:mode"
 
 
 def prefix(partition: int) -> str:

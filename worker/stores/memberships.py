@@ -89,7 +89,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class AttributeTrace:
-    """One attribute of one user, as it is now. `acknowledged` is None while unknown."""
+    """One attribute of one user, as it is now. `acknowledged` is None while unknown; it has no
+    time if no request of ours brought it there: it was said by an import, or read from Braze."""
 
     attribute: str
     desired: str
@@ -124,8 +125,20 @@ class Memberships:
         now = self._clock() if self._clock else None
         return self._scripts.on_partition(script, prefix(partition), now, *args)
 
-    def accept(self, partition: int, entry_id: str, entry_ms: int, envelope: Ingested) -> Applied:
-        """Fold an entry and acknowledge it. Repeating it changes nothing."""
+    def accept(
+        self,
+        partition: int,
+        entry_id: str,
+        entry_ms: int,
+        envelope: Ingested,
+        *,
+        acknowledged: bool = False,
+    ) -> Applied:
+        """Fold an entry and acknowledge it. Repeating it changes nothing.
+
+        `acknowledged`: Braze is said to hold these values already. That is believed of values
+        that no request of ours has settled.
+        """
         names: dict[str, int] = {}
         users = []
         for user, changes in envelope.users.items():
@@ -143,6 +156,8 @@ class Memberships:
             to_ms(self._terms.gap),
             self._terms.journal_bytes,
             self._terms.undeclared_limit,
+            int(acknowledged),
+            int(self._terms.counts_flips),
         )
         if result[0] == 0:
             return Applied(False)
@@ -191,6 +206,7 @@ class Memberships:
             to_ms(self._terms.lease),
             to_ms(self._terms.gap),
             token,
+            *self._terms.limits(partition),
         )
         if not raw:
             return Claim(claim_id, (), left)
@@ -238,6 +254,7 @@ class Memberships:
             request_id,
             rest,
             only_expired,
+            int(self._terms.has_budget),
         )
         if not result:
             return Settled()
@@ -317,7 +334,9 @@ class Memberships:
                 desired=desired,
                 desired_at_ms=int(event_ms),
                 acknowledged=acknowledged or None,
-                acknowledged_at_ms=int(acknowledged_at) if acknowledged else None,
+                acknowledged_at_ms=(
+                    int(acknowledged_at) if acknowledged and acknowledged_at else None
+                ),
                 lane=Lane.REALTIME if lane == "r" else Lane.BATCHED,
                 due_at_ms=int(due) if due >= 0 else None,
                 is_refused=bool(flags & _REFUSED),

@@ -1,29 +1,54 @@
--- Replays one dead letter of a user: lifts the marks of refusal, so that the newest value is sent.
--- ARGV: 3 dead letter id, 4 gap ms. Returns values that are due again; -1 if the letter is gone.
-local found = call('XRANGE', P .. 'dead', ARGV[3], ARGV[3])
-if #found == 0 then return -1 end
-local fields = {}
-for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
-if fields.kind ~= 'object' then return -1 end
-local attributes, owner = load(fields.user)
-local lifted, packed = 0, {}
-for _, value in ipairs(cmsgpack.unpack(fields.values)) do
-  local id = call('HGET', P .. 'attrs', value[1])
-  local x = id and attributes[id]
-  if x and has(x[F], REFUSED) then
-    x[F] = clear(x[F], REFUSED)
-    if differs(id, x) then
-      x[D], x[C], x[E] = now, now, now
-      lifted = lifted + 1
+-- Replays dead letters of users: lifts the marks of refusal, so that the newest value is sent. Where
+-- a newer change has lifted a mark already there is nothing to lift: the letter only goes away.
+-- The refused change had its end; what is sent now is counted as resent (rule 12).
+-- ARGV: 3 packed dead letter ids, 4 gap ms, 5 journal bytes, 6 who replays; '' writes no journal.
+-- Returns {letters replayed, values due again}; ids that are gone or no user's are passed over.
+local letters, users, seen, gone, lifted = {}, {}, {}, {}, 0
+
+local function lift(user, values)
+  local attributes, fields = load(user), {}
+  for _, value in ipairs(values) do
+    local id = call('HGET', P .. 'attrs', value[1])
+    local x = id and attributes[id]
+    if x and has(x[F], REFUSED) then
+      x[F] = clear(x[F], REFUSED)
+      if differs(id, x) then
+        x[D], x[C], x[E] = now, now, now
+        lifted = lifted + 1
+      end
+      fields[#fields + 1] = id
+      fields[#fields + 1] = pack_attribute(x)
     end
-    packed[#packed + 1] = id
-    packed[#packed + 1] = pack_attribute(x)
+  end
+  if #fields == 0 then return end
+  call('HSET', P .. 'u:' .. user, unpack(fields))
+  if not seen[user] then
+    seen[user] = true
+    users[#users + 1] = user
   end
 end
-if #packed > 0 then
-  call('HSET', P .. 'u:' .. fields.user, unpack(packed))
-  if not owner then schedule(fields.user, attributes, tonumber(ARGV[4])) end
+
+for _, id in ipairs(cmsgpack.unpack(ARGV[3])) do
+  local found = call('XRANGE', P .. 'dead', id, id)
+  if #found == 1 then
+    local fields = {}
+    for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
+    if fields.kind == 'object' then
+      lift(fields.user, cmsgpack.unpack(fields.values))
+      letters[#letters + 1] = {id, fields.user}
+      gone[#gone + 1] = id
+    end
+  end
 end
-call('XDEL', P .. 'dead', ARGV[3])
-count({replayed = 1})
-return lifted
+if #letters == 0 then return {0, 0} end
+-- Whom a claim owns is scheduled when that is settled.
+for _, user in ipairs(users) do
+  if call('HEXISTS', P .. 'owned', user) == 0 then
+    schedule(user, waits(load(user), tonumber(ARGV[4])), true)
+  end
+end
+write_lists()
+in_pieces('XDEL', 'dead', gone)
+write_counts('ledger', {replayed = #letters})
+if ARGV[6] ~= '' then journal(tonumber(ARGV[5]), 'operator', {ARGV[6], 'replay', '', letters}) end
+return {#letters, lifted}

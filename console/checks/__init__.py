@@ -1,0 +1,1 @@
+"""What `persona-sync check` looks at: settings, server, Braze, and what runs."""

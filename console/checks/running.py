@@ -1,0 +1,134 @@
+"""What runs and how it gets on: workers, the beat, the inbox, the lanes, the destination."""
+
+from redis.exceptions import RedisError
+
+from console.checks.finding import Finding, all_unseen, bad, good, unseen
+from console.standing import destination_state, iso
+from worker.bootstrap import Stores
+from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
+from worker.delivery import TODO
+from worker.pipeline.schedule import Lane
+from worker.settings import Settings
+from worker.stores.allowance import OPERATOR
+
+RUNNING_CHECKS = ("workers", "beat", "inbox", "lanes", "destination", "dead_letters")
+# The tick is the least urgent task, so a busy worker may be late with it.
+TICK_LATE_MS = 30_000
+INBOX_OLD_MS = 60_000
+LANE_LATE_MS = 300_000
+BELLS_MANY = 1_000
+
+_MEND = "Look at `persona-sync status`, and mend what keeps Braze from answering."
+
+
+def look_at_running(stores: Stores | None, settings: Settings, why: str = "") -> list[Finding]:
+    """What the stores tell; without stores, `why` there are none."""
+    if stores is None:
+        return all_unseen(RUNNING_CHECKS, why)
+    findings: list[Finding] = []
+    looks = (_workers, _beat, _inbox, _lanes, _destination, _dead_letters)
+    for name, look in zip(RUNNING_CHECKS, looks, strict=True):
+        try:
+            findings.append(look(stores, settings))
+        except RedisError as error:
+            findings.append(unseen(name, f"the server does not tell: {type(error).__name__}"))
+    return findings
+
+
+def _workers(stores: Stores, _: Settings) -> Finding:
+    alive = stores.workers.alive()
+    if alive:
+        return good("workers", f"{alive} alive")
+    return bad(
+        "workers",
+        "none has been heard of for 10 s: what is accepted stays in the inbox",
+        "Start one: `persona-sync up`, or the service `worker` of docker-compose.yml.",
+    )
+
+
+def _beat(stores: Stores, _: Settings) -> Finding:
+    age = stores.workers.tick_age_ms()
+    if age is not None and age <= TICK_LATE_MS:
+        return good("beat", f"its last tick was worked off {age / 1000:.1f} s ago")
+    said = "no tick was ever worked off" if age is None else f"no tick for {age / 1000:,.0f} s"
+    if not stores.workers.alive():
+        return unseen("beat", f"{said}; without a worker nobody can tell why")
+    return bad(
+        "beat",
+        f"{said}: batched changes and retries wait",
+        "Start the beat: `persona-sync up`, or the service `beat` of docker-compose.yml; two are "
+        "harmless.",
+    )
+
+
+def _inbox(stores: Stores, settings: Settings) -> Finding:
+    sizes = [stores.inbox.size(partition) for partition in range(settings.partitions)]
+    fullest, now = max(sizes), stores.allowance.now_ms()
+    since = [at for p in range(settings.partitions) if (at := _oldest_ms(stores, p))]
+    age_ms = max(0, now - min(since, default=now))
+    said = f"{sum(sizes):,} envelopes"
+    if sum(sizes):
+        said += f", the oldest for {age_ms / 1000:,.0f} s"
+    todo = "Start more workers, and look at their log for why they do not apply it."
+    if fullest >= settings.inbox_high_water:
+        return bad("inbox", f"{said}: it is full, senders are refused", todo)
+    late = age_ms > INBOX_OLD_MS or fullest * 2 >= settings.inbox_high_water
+    return good("inbox", said, todo if late else None)
+
+
+def _oldest_ms(stores: Stores, partition: int) -> int | None:
+    """When the first envelope of an inbox was appended: an entry's id begins with it."""
+    found = stores.client.xrange(inbox_key(partition), count=1)
+    return int(found[0][0].decode().partition("-")[0]) if found else None
+
+
+def _lanes(stores: Stores, settings: Settings) -> Finding:
+    now = stores.allowance.now_ms()
+    due, first = 0, now
+    for partition in range(settings.partitions):
+        for lane in Lane:
+            waiting = stores.memberships.waiting(partition, lane, now)
+            due += waiting.due
+            first = min(first, waiting.first_due_ms or now)
+    said = f"{due:,} users due" + (f", the oldest for {(now - first) / 1000:,.0f} s" if due else "")
+    bells = _bells(stores, settings)
+    if bells is not None and bells > BELLS_MANY:
+        todo = "Start workers; the messages in Celery's queues carry no data, and pile up."
+        return good("lanes", f"{said}; {bells:,} messages in Celery's queues", todo)
+    late = now - first > LANE_LATE_MS
+    return good("lanes", said, _MEND if late else None)
+
+
+def _bells(stores: Stores, settings: Settings) -> int | None:
+    """Messages in Celery's queues, where the broker is the same server."""
+    if settings.celery_broker_url() != settings.server_url():
+        return None
+    queues = set(QUEUE_OF_TASK.values())
+    return sum(int(stores.client.llen(BROKER_KEY_PREFIX + queue)) for queue in queues)
+
+
+def _destination(stores: Stores, _: Settings) -> Finding:
+    found, now = stores.allowance.destination(), stores.allowance.now_ms()
+    state, reason, until = destination_state(found, now)
+    if state == "connected":
+        return good("destination", "connected: nothing holds it back")
+    said = f"{state}: {reason}" + (f", until {iso(until)}" if until else "")
+    if found.stop == OPERATOR:
+        todo = "When what it was paused for is over: `persona-sync resume`."
+    elif found.stop == "valve":
+        todo = (
+            f"{TODO['valve']} (`persona-sync dead-letters list --summary`, `persona-sync resume`)"
+        )
+    elif found.stop:
+        todo = TODO.get(found.stop, _MEND)
+    elif state == "unreachable":
+        todo = _MEND
+    else:
+        return good("destination", f"{said}; this passes")
+    return bad("destination", said, todo)
+
+
+def _dead_letters(stores: Stores, settings: Settings) -> Finding:
+    count = sum(stores.dead_letters.size(p) for p in range(settings.partitions))
+    todo = "See why with `persona-sync dead-letters list --summary`; replay or drop them."
+    return good("dead_letters", f"{count:,}", todo if count else None)

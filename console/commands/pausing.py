@@ -1,0 +1,127 @@
+"""`persona-sync pause` and `resume`: hold back everything that goes to Braze, and let it go."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from console.standing import destination_state, iso, stop_said
+from console.who import one_line, this_operator
+from worker.bootstrap import Stores, make_stores
+from worker.settings import Settings
+from worker.stores.allowance import OPERATOR, Destination
+from worker.stores.operators import Operators
+
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+# What a resume does not mend by itself.
+_CAUSES = {
+    "valve": "If Braze goes on refusing as many objects, the valve stops it again.",
+    "invalid_key_or_wrong_instance": "If Braze still refuses the key, the next request stops it "
+    "again.",
+}
+_NEXT_REQUEST = "If the cause is still there, the next request stops it again."
+
+
+def pause_command(
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Shown by `status`.")] = "",
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send nothing to Braze until `resume`, from any worker. Changes are still accepted.
+
+    Requests that are under way come to their end.
+    """
+    with _opened(Settings.load()) as (stores, operators):
+        report = pause(stores, operators, this_operator(by), one_line(why))
+    _say(report, as_json, _paused_said(report))
+
+
+def resume_command(by: By = None, as_json: AsJson = False) -> None:
+    """Lift a pause, the valve, or a stop for refused credentials, and say which it was."""
+    with _opened(Settings.load()) as (stores, operators):
+        report = resume(stores, operators, this_operator(by))
+    _say(report, as_json, _resumed_said(report))
+
+
+def pause(stores: Stores, operators: Operators, by: str, why: str) -> dict[str, Any]:
+    """Pause; `instead_of` is the stop that this one replaces, or null."""
+    before = stores.allowance.hold(by, why)
+    operators.note(by, "pause", why)
+    now = stores.allowance.destination()
+    return {
+        "paused": True,
+        "by": by,
+        "why": why or None,
+        "since": iso(now.stopped_at_ms) if now.stopped_at_ms else None,
+        "instead_of": _shown(before) if before.stop else None,
+    }
+
+
+def resume(stores: Stores, operators: Operators, by: str) -> dict[str, Any]:
+    """Resume; `cleared` is the stop that was lifted, or null. `state` is what follows."""
+    lifted = stores.allowance.release()
+    if lifted is not None:
+        operators.note(by, "resume", lifted.stop or "")
+    now = stores.allowance.now_ms()
+    state, reason, until = destination_state(stores.allowance.destination(), now)
+    return {
+        "resumed": lifted is not None,
+        "by": by,
+        "cleared": _shown(lifted) if lifted is not None else None,
+        "state": state,
+        "reason": reason,
+        "until": iso(until) if until else None,
+    }
+
+
+def _shown(found: Destination) -> dict[str, Any]:
+    return {
+        "stop": found.stop,
+        "by": found.by if found.stop == OPERATOR else None,
+        "why": found.why if found.stop == OPERATOR else None,
+        "since": iso(found.stopped_at_ms) if found.stopped_at_ms else None,
+    }
+
+
+def _paused_said(report: dict[str, Any]) -> str:
+    said = "Paused. Nothing is sent to Braze until `persona-sync resume`; changes are accepted."
+    before = report["instead_of"]
+    return f"{said}\nIt was stopped before: {_stop_text(before)}." if before else said
+
+
+def _resumed_said(report: dict[str, Any]) -> str:
+    cleared = report["cleared"]
+    if cleared is None:
+        said = "There was nothing to resume: the destination was not stopped."
+    else:
+        said = f"Cleared: {_stop_text(cleared)}. Sending goes on within a second."
+        if not cleared["stop"].startswith(OPERATOR):
+            said += f"\n{_CAUSES.get(cleared['stop'], _NEXT_REQUEST)}"
+    if report["state"] != "connected":
+        until = f", until {report['until']}" if report["until"] else ""
+        said += f"\nBraze is still {report['state']}: {report['reason']}{until}. This passes."
+    return said
+
+
+def _stop_text(shown: dict[str, Any]) -> str:
+    return stop_said(shown["stop"], shown["by"], shown["why"], shown["since"])
+
+
+def _say(report: dict[str, Any], as_json: bool, said: str) -> None:
+    typer.echo(orjson.dumps(report).decode() if as_json else said)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Stores, Operators]]:
+    stores = make_stores(settings)
+    with stores.client:
+        yield (
+            stores,
+            Operators(stores.client, settings.same_attribute_gap, settings.journal_bytes),
+        )

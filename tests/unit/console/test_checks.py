@@ -1,0 +1,177 @@
+"""What `check` concludes from an answer, a clock, an environment; no server, no network."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from email.utils import formatdate
+
+import pytest
+from pydantic import SecretStr
+
+from console.checks.braze import braze_clock, judge
+from console.checks.everything import check_everything, secrets_of, without_secrets
+from console.checks.finding import Finding
+from console.checks.network import find_obstacle
+from console.checks.server import clock_finding
+from console.checks.settings import look_at_settings
+from worker.pipeline.reply import Reply
+from worker.settings import Settings, WrongSettings
+
+EMPTY_ARRAY = b'{"message":"Valid data must be provided in the \'attributes\', ..."}'
+
+
+def settings(**changes: object) -> Settings:
+    return Settings(**{"braze_endpoint": "US-01", "braze_api_key": "key-12345678", **changes})
+
+
+class TestJudge:
+    @pytest.mark.parametrize(
+        ("status", "body", "way", "key"),
+        [
+            (400, EMPTY_ARRAY, True, True),
+            (201, b'{"message":"success"}', True, True),
+            (400, b'{"message":"what?"}', False, None),
+            (400, b"<html>", False, None),
+            (401, b'{"message":"Invalid API key: key-12345678"}', True, False),
+            (403, b"", True, False),
+            (404, b"", False, None),
+            (301, b"", False, None),
+            (429, b"", True, None),
+            (500, b"", False, None),
+            (200, b"not json", False, None),
+        ],
+    )
+    def test_way_and_key_are_told_apart(
+        self, status: int, body: bytes, way: bool, key: bool | None
+    ) -> None:
+        """Each status says something of the way there, of the key, or of both."""
+        found = judge(Reply(status=status, body=body), "rest.example", 0.0)
+        assert (found[0].ok, found[1].ok) == (way, key)
+        assert all(item.todo for item in found if item.ok is False)
+        assert not any("12345678" in item.detail for item in found)
+
+    def test_key_and_instance_are_both_named(self) -> None:
+        """A 401 cannot tell them apart, so that neither is left out."""
+        _, key = judge(Reply(status=401), "rest.example", 0.0)
+        assert key.todo is not None
+        assert "PERSONA_SYNC_BRAZE_API_KEY" in key.todo
+        assert "PERSONA_SYNC_BRAZE_ENDPOINT" in key.todo
+
+
+class TestClocks:
+    @pytest.mark.parametrize(
+        ("off", "ok", "warns"),
+        [(0.0, True, False), (1.5, True, False), (-10.0, True, True), (61.0, False, True)],
+    )
+    def test_small_large_and_huge(self, off: float, ok: bool, warns: bool) -> None:
+        """A difference is fine, a warning, or bad, whichever clock is ahead."""
+        found = clock_finding("server_clock", off, "the server's", 0.1)
+        assert (found.ok, found.todo is not None) == (ok, warns)
+
+    def test_date_is_whole_seconds(self) -> None:
+        """A Date that was true a moment ago is no difference."""
+        reply = Reply(status=400, headers={"date": formatdate(1_000_000, usegmt=True)})
+        assert braze_clock(reply, 1_000_000.99).detail.endswith("agree")
+        assert braze_clock(reply, 1_000_300.0).ok is False
+
+    @pytest.mark.parametrize("date", [{}, {"date": "yesterday"}])
+    def test_no_date(self, date: dict[str, str]) -> None:
+        """Without a Date it could not be looked at."""
+        assert braze_clock(Reply(status=400, headers=date), 0.0).ok is None
+
+
+class TestSettings:
+    def test_all_right(self) -> None:
+        """One finding says that all are."""
+        _, found = look_at_settings(settings, {})
+        assert [(item.check, item.ok, item.todo) for item in found] == [("settings", True, None)]
+
+    def test_each_missing_one_is_a_finding(self) -> None:
+        """Endpoint, key, proxy and broker are named at once, not one after the other."""
+        wrong = settings(
+            braze_endpoint=None, braze_api_key="", braze_proxy="squid:3128", broker_url="http://x"
+        )
+        _, found = look_at_settings(lambda: wrong, {})
+        assert [item.ok for item in found] == [False] * 4
+        assert all(item.todo for item in found)
+
+    def test_what_cannot_be_read_at_all(self) -> None:
+        """Each line of the error is a finding, with what the setting is for."""
+
+        def load() -> Settings:
+            raise WrongSettings("PERSONA_SYNC_PARTITIONS: must be more\nA and B do not fit")
+
+        found, findings = look_at_settings(load, {})
+        assert found is None
+        assert [item.ok for item in findings] == [False, False]
+        assert "Redis Cluster" in str(findings[0].todo)
+
+    def test_strange_variables(self) -> None:
+        """Near misses are shown with what was meant; others of the machine are not our business."""
+        environment = {"PERSONA_SYNC_BRAZE_ENDPONT": "x", "PERSONA_SYNC_LOG_LEVEL": "x", "HOME": ""}
+        _, found = look_at_settings(settings, environment)
+        assert [item.todo for item in found] == ["Did you mean PERSONA_SYNC_BRAZE_ENDPOINT?"]
+
+
+class TestSecrets:
+    def test_all_are_known(self) -> None:
+        """The key, and every password of a URL, also as a URL writes it."""
+        found = secrets_of(
+            settings(
+                redis_url=SecretStr("redis://:pass%40word@127.0.0.1:1/0"),
+                broker_url=SecretStr("redis://u:other@127.0.0.1:1/0"),
+                braze_proxy="http://me:proxy-pw@127.0.0.1:1",
+            )
+        )
+        assert found == {"key-12345678", "pass%40word", "pass@word", "other", "proxy-pw"}
+
+    def test_none_is_shown(self) -> None:
+        """Wherever one got into a finding, it is blotted out."""
+        (found,) = without_secrets([Finding("x", False, "my-key!", "use my-key")], {"my-key"})
+        assert (found.detail, found.todo) == ("***!", "use ***")
+
+    def test_a_password_that_breaks_its_url(self) -> None:
+        """A URL that cannot be read is never repeated."""
+        wrong = settings(redis_url=SecretStr("redis://:pa/ss#word@host:x/0"))
+        findings = check_everything(lambda: wrong)
+        assert not any("word@" in f"{item.detail} {item.todo}" for item in findings)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(5)
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+class TestObstacles:
+    def test_free_way(self, silent: str) -> None:
+        """Where a connection can be made, nothing is in the way."""
+        assert find_obstacle(f"http://{silent}", None, 1.0) is None
+
+    def test_silence_in_the_handshake(self, silent: str) -> None:
+        """A handshake that nobody answers ends in time."""
+        found = find_obstacle(f"https://{silent}", None, 0.1)
+        assert found is not None
+        assert found.detail.startswith("TLS: ")
+
+    def test_a_proxy_that_is_none(self) -> None:
+        """Something that hangs up on CONNECT is a proxy's trouble."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(1)
+
+            def hang_up() -> None:
+                taken, _ = listening.accept()
+                with taken:
+                    taken.recv(1_000)
+
+            thread = threading.Thread(target=hang_up, daemon=True)
+            thread.start()
+            proxy = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            found = find_obstacle("https://rest.iad-01.braze.com", proxy, 1.0)
+            thread.join(5)
+        assert found is not None
+        assert found.detail.startswith("proxy: ")

@@ -1,0 +1,19 @@
+-- Throws dead letters away. Their changes had their end when they died; the marks of refusal stay.
+-- ARGV: 3 packed dead letter ids, 4 journal bytes, 5 who. Returns how many there were.
+local letters, gone = {}, {}
+for _, id in ipairs(cmsgpack.unpack(ARGV[3])) do
+  local found = call('XRANGE', P .. 'dead', id, id)
+  if #found == 1 then
+    local user = ''
+    for i = 1, #found[1][2], 2 do
+      if found[1][2][i] == 'user' then user = found[1][2][i + 1] end
+    end
+    letters[#letters + 1] = {id, user}
+    gone[#gone + 1] = id
+  end
+end
+if #gone == 0 then return 0 end
+in_pieces('XDEL', 'dead', gone)
+write_counts('ledger', {dropped = #gone})
+journal(tonumber(ARGV[4]), 'operator', {ARGV[5], 'drop', '', letters})
+return #gone
