@@ -20,11 +20,17 @@ def kill_again_and_again(deployment: Deployment, start: Start, kills: int, every
     workers = [start(f"w{n}", **TERMS) for n in range(2)]
     eventually(lambda: deployment.client.zcard("ps1:{a}:workers") == 2, 20, "two workers")
     in_flight = 0
+
+    def is_sending() -> bool:
+        return bool(deployment.sandbox.report()["in_flight"])
+
     with Traffic(deployment):
         for n in range(kills):
             at = time.monotonic() + every
             eventually(lambda at=at: time.monotonic() > at, every + 5)
-            in_flight += deployment.sandbox.report()["in_flight"]
+            if n % 2:
+                eventually(is_sending, 10, "a request under way")
+            in_flight += is_sending()
             workers[0].end(signal.SIGKILL)
             workers = [workers[1], start(f"w{n + 2}", **TERMS)]
     ended = time.monotonic()
@@ -32,7 +38,7 @@ def kill_again_and_again(deployment: Deployment, start: Start, kills: int, every
     report = deployment.sandbox.report()
     print(
         f"{kills} kills: idle {time.monotonic() - ended:.1f} s after the end of the load, "
-        f"{in_flight} requests under way when killed, {report['values_unchanged']} of "
+        f"{in_flight} times requests were under way, {report['values_unchanged']} of "
         f"{report['values']} values sent twice, "
         f"{deployment.ledger()['accepted']} changes accepted"
     )
