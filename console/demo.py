@@ -21,6 +21,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from console.audiences_listed import Row, read_seen, rows, undeclared
 from console.standing import Standing, read_standing
 from console.supervisor import die_with_parent
 from worker.audiences.registry import load_registry
@@ -177,6 +178,15 @@ class Demo:
         with stores.client:
             found = stores.ledger.freshness(self.settings().partitions, Lane.REALTIME, (0.5, 0.95))
         return (found[0], found[1]) if found else (0.0, 0.0)
+
+    def lanes(self) -> list[Row]:
+        """Every audience and trait that is declared or arrived, with its lane and why."""
+        settings = self.settings()
+        registry = load_registry(settings.audiences)
+        stores = self.stores()
+        with stores.client:
+            seen = read_seen(stores, settings.partitions)
+        return [*rows(registry, seen), *undeclared(registry, seen)]
 
     def sandbox_report(self) -> dict[str, Any]:
         """What the pretended Braze received."""

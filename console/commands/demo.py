@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from console.audiences_listed import Row, table_of
 from console.demo import Demo, DemoFailed
 from console.standing import Standing
 from worker.settings import Settings
@@ -39,11 +40,12 @@ def demo_command(
             out.print("3/4  Delivering; realtime at once, batched at the next 10 s boundary ...")
             standing = demo.wait_until_idle(_shower(out), _LIMIT_SECONDS)
             out.print("4/4  Comparing every profile with what the generator meant ...")
-            facts = _facts(demo, imported, standing, time.monotonic() - started)
+            lanes = demo.lanes()
+            facts = _facts(demo, imported, standing, lanes, time.monotonic() - started)
             if as_json:
                 typer.echo(json_module.dumps(facts))
             else:
-                _show(out, facts)
+                _show(out, facts, lanes)
                 _say_what_next(out, demo, stay)
             if stay:
                 _wait_for_interrupt()
@@ -84,7 +86,7 @@ def _shower(out: Console) -> Callable[[Standing], None]:
 
 
 def _facts(
-    demo: Demo, imported: dict[str, Any], standing: Standing, seconds: float
+    demo: Demo, imported: dict[str, Any], standing: Standing, lanes: list[Row], seconds: float
 ) -> dict[str, Any]:
     sandbox, oracle, meant = demo.sandbox_report(), demo.ask_oracle(), demo.meant()
     p50, p95 = demo.freshness()
@@ -115,6 +117,7 @@ def _facts(
         "values_right": oracle["values_right"],
         "values_wrong": oracle["values_wrong"],
         "samples": oracle["samples"],
+        "lanes": [{"key": it.key, "lane": it.lane, "reasons": it.reasons} for it in lanes],
         "seconds": round(seconds, 1),
         "as_meant": bool(
             door_is_right
@@ -127,7 +130,7 @@ def _facts(
     }
 
 
-def _show(out: Console, facts: dict[str, Any]) -> None:
+def _show(out: Console, facts: dict[str, Any], lanes: list[Row]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
@@ -152,6 +155,8 @@ def _show(out: Console, facts: dict[str, Any]) -> None:
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value), remark)
     out.print()
     out.print(table)
+    out.print("\nWhich lane, and why (persona-sync audiences explain KEY says it in full)\n")
+    out.print(table_of(sorted(lanes, key=lambda it: it.lane != "realtime")))
     for sample in facts["samples"]:
         out.print(f"  wrong: {json_module.dumps(sample)}")
     verdict = (
@@ -162,15 +167,18 @@ def _show(out: Console, facts: dict[str, Any]) -> None:
 
 def _say_what_next(out: Console, demo: Demo, stay: bool) -> None:
     where = f"PERSONA_SYNC_DATA_DIR='{demo.folder}'"
+    audiences = f"PERSONA_SYNC_AUDIENCES='{demo.folder}/audiences.yaml'"
     out.print("\nWhat to look at next")
     if stay:
         out.print(f"  in another terminal:   {where} persona-sync status")
         out.print(f"                         {where} persona-sync trace u1")
+        out.print(f"                         {audiences} persona-sync audiences explain lapsed_30d")
         out.print("  Ctrl-C here ends it all.")
     else:
         out.print(
             "  persona-sync demo --stay   the same, and it goes on running for you to look at"
         )
+        out.print(f"  {audiences} persona-sync audiences explain lapsed_30d")
         out.print(
             f"  {demo.folder}/messages.ndjson.gz.refused.ndjson   refused lines, with reasons"
         )

@@ -76,6 +76,10 @@ class TestDemo:
         assert 0 < facts["freshness_p50_s"] <= facts["freshness_p95_s"]
         assert facts["requests"] > facts["objects"] / 75
         assert 1 < facts["mean_fill"] <= 75
+        lanes = {found["key"]: found["lane"] for found in facts["lanes"]}
+        assert (lanes["vip"], lanes["beta_tester"], lanes["lapsed_30d"]) == (
+            "realtime", "realtime", "batched",
+        )  # fmt: skip
 
     def test_it_delivers_everything_and_leaves_nothing_running(
         self, tools: Any, doors: Any

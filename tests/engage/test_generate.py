@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 import sandbox.engage.generate as generate
 from sandbox.engage.dice import Dice
 from sandbox.engage.space import COMPUTATIONS
+from worker.audiences.registry import load_registry
 
 
 class TestDeterminism:
@@ -99,18 +99,24 @@ class TestShippedFile:
         assert whole["counts"]["lines"] == len(output.read_bytes().splitlines())
 
     def test_audiences_file_declares_all_but_one(self, shipped):
-        """audiences.yaml names what the space computes, with its lane; one is left out."""
-        declared = yaml.safe_load(shipped.with_name("audiences.yaml").read_text())
-        for group, kinds in (("audiences", ("audience", "journey_step")), ("traits", ())):
-            named = {entry["key"]: entry["cadence"] for entry in declared[group]}
+        """audiences.yaml names what the space computes, in its lane; one is left out."""
+        registry = load_registry(shipped.with_name("audiences.yaml"))
+        for group, is_audience in ((registry.audiences, True), (registry.traits, False)):
+            lanes = {entry.key: registry.decisions[entry.key].lane for entry in group}
             wanted = {
                 one.key: one.cadence
                 for one in COMPUTATIONS
-                if (one.kind in kinds) == bool(kinds) and one.declared
-                if bool(kinds) == (one.value == "membership")
+                if one.declared and (one.value == "membership") == is_audience
             }
-            assert named == wanted
+            assert lanes == wanted
         assert sum(not one.declared for one in COMPUTATIONS) == 1
+
+    def test_lanes_are_read_from_queries(self, shipped):
+        """All but a journey step have a query; one cadence is declared, against the reading."""
+        registry = load_registry(shipped.with_name("audiences.yaml"))
+        assert [one.key for one in registry.entries if one.query is None] == ["j_o_welcome_step_2"]
+        assert [one.key for one in registry.entries if one.declared] == ["trial_user"]
+        assert registry.decisions["trial_user"].disagrees
 
 
 def test_imports_nothing_of_ours():

@@ -1,0 +1,347 @@
+"""`persona-sync audiences validate|list|explain|import`: what is declared, and in which lane."""
+
+import sys
+import time
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Never
+
+import orjson
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from console import audiences_explained, audiences_listed
+from console.audiences_explained import Explained
+from console.audiences_import import CannotEdit, Step, difference, plan, put, written
+from console.audiences_listed import Seen, read_seen, table_of
+from worker.audiences.cadence import Lane, Policy, decide, read_cadence
+from worker.audiences.query.errors import QueryError
+from worker.audiences.query.parse import parse_audience, parse_trait
+from worker.audiences.query.tree import Kind
+from worker.audiences.registry import (
+    Registry,
+    WrongRegistry,
+    load_registry,
+    read_registry,
+    registry_text,
+)
+from worker.audiences.segment_api import NotAudiences, Page, read_page
+from worker.bootstrap import make_stores
+from worker.settings import NothingRunning, Settings
+
+app = typer.Typer(
+    help="See which audiences are realtime, which batched, and why; take them over from Segment.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+MAX_IMPORT_BYTES = 100_000_000
+_FAULTS_SHOWN = 100
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command("validate")
+def validate_command(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE|-]", help="Else the configured file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the file as a worker would. Exits 1 with all that is wrong, each with its line."""
+    where = file or str(Settings.load().audiences)
+    try:
+        registry = read_registry(_text_of(where), where)
+    except WrongRegistry as error:
+        report: dict[str, Any] = {"file": where, "ok": False, "faults": _faults(error)}
+        if as_json:
+            typer.echo(orjson.dumps(report).decode())
+        else:
+            typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    lanes = [registry.decisions[one.key].lane for one in registry.entries if one.is_synced]
+    disagreeing = [key for key, one in registry.decisions.items() if one.disagrees]
+    report = {
+        "file": where,
+        "ok": True,
+        "faults": [],
+        "audiences": len(registry.audiences),
+        "traits": len(registry.traits),
+        "realtime": lanes.count(Lane.REALTIME),
+        "batched": lanes.count(Lane.BATCHED),
+        "disagreeing": disagreeing,
+    }
+    if as_json:
+        typer.echo(orjson.dumps(report).decode())
+        return
+    typer.echo(
+        f"{where} is fine: {len(registry.audiences)} audiences and {len(registry.traits)} traits, "
+        f"{report['realtime']} realtime, {report['batched']} batched."
+    )
+    for key in disagreeing:
+        typer.echo(f"  {key}: {audiences_listed.why(registry.decisions[key])}")
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Show every audience and trait: lane, interval, why. With a server, also what arrived."""
+    settings = Settings.load()
+    registry = load_registry(settings.audiences)
+    seen = _seen(settings)
+    declared = audiences_listed.rows(registry, seen)
+    strangers = audiences_listed.undeclared(registry, seen) if seen else []
+    if as_json:
+        report = {
+            "file": str(settings.audiences),
+            "policy": registry.policy,
+            "server": seen is not None,
+            "audiences": [audiences_listed.as_json(row) for row in declared],
+            "undeclared": [audiences_listed.as_json(row) for row in strangers],
+        }
+        typer.echo(orjson.dumps(report).decode())
+        return
+    if not declared and not strangers:
+        typer.echo(f"{settings.audiences} declares nothing: every audience is realtime.")
+        return
+    Console(markup=False, highlight=False).print(table_of([*declared, *strangers]))
+
+
+@app.command("explain")
+def explain_command(
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="A declared key.")] = None,
+    query: Annotated[
+        str | None, typer.Option("--query", metavar="TEXT", help="A query instead of a key.")
+    ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--type", help="With --query: of users or of accounts.")
+    ] = None,
+    is_trait: Annotated[
+        bool, typer.Option("--trait", help="The query is a computed trait's.")
+    ] = False,
+    policy: Annotated[
+        Policy | None, typer.Option("--policy", help="Else the policy of the file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why an audience, or a query, is realtime or batched. Needs no server.
+
+    Exits 2 for a query that is refused, with the place; 1 for a key that is not declared.
+    """
+    if (key is None) == (query is None):
+        raise typer.BadParameter("give a KEY, or a query with --query", param_hint="KEY")
+    if query is None and (kind is not None or is_trait):
+        raise typer.BadParameter("this belongs to --query", param_hint="--type, --trait")
+    if query is not None:
+        found = _explain_query(query, kind or Kind.USERS, is_trait, policy)
+    else:
+        found = _explain_key(str(key), policy)
+    if as_json:
+        typer.echo(orjson.dumps(audiences_explained.as_json(found)).decode())
+    else:
+        typer.echo(audiences_explained.as_text(found, Console().width))
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="JSON as Segment's Public API returns it.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Else the configured file.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write Segment's audiences into audiences.yaml: queries, and the cadence that Segment says.
+
+    Comments and order stay, nothing is deleted, and once more changes nothing. Exits 1 if an
+    audience had to be left out.
+    """
+    page = _page(file)
+    path = output or Settings.load().audiences
+    try:
+        before = registry_text(path)
+    except FileNotFoundError:
+        before = ""
+    registry = read_registry(before, str(path))
+    steps = plan(registry, page.audiences)
+    try:
+        after = written(before, registry, steps, str(path))
+        if after != before and not dry_run:
+            put(path, after)
+    except CannotEdit as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{path} cannot be written: {error}", 1)
+    if as_json:
+        typer.echo(orjson.dumps(_import_report(path, page, steps, dry_run)).decode())
+    else:
+        if dry_run and after != before:
+            typer.echo(difference(before, after, str(path)))
+        _say_imported(path, page, steps, dry_run)
+    if any(step.fate == "left_out" for step in steps):
+        raise typer.Exit(1)
+
+
+# --- explain
+
+
+def _explain_key(key: str, policy: Policy | None) -> Explained:
+    settings = Settings.load()
+    registry = load_registry(settings.audiences)
+    registry = registry.under(policy or registry.policy)
+    entry = registry.entry(key)
+    if entry is None or not entry.is_synced:
+        _unknown(key, registry, settings.audiences)
+    return Explained.at(
+        _now_ms(),
+        entry.key,
+        registry.policy,
+        registry.decisions[entry.key],
+        entry.query,
+        registry.every(entry),
+        registry.lane_terms()[3],
+    )
+
+
+def _explain_query(text: str, kind: Kind, is_trait: bool, policy: Policy | None) -> Explained:
+    registry = _registry_if_right()
+    registry = registry.under(policy or registry.policy)
+    try:
+        query = parse_trait(text, kind) if is_trait else parse_audience(text, kind)
+    except QueryError as error:
+        _fail(error.render(), 2)
+    decision = decide(read_cadence(query, registry.policy, registry.known), None)
+    every, offset = registry.every(None), registry.lane_terms()[3]
+    return Explained.at(_now_ms(), None, registry.policy, decision, query, every, offset)
+
+
+def _registry_if_right() -> Registry:
+    """The configured registry; a broken one must not stop the mending of its queries."""
+    path = Settings.load().audiences
+    try:
+        return load_registry(path)
+    except WrongRegistry:
+        print(
+            f"{path} is not right (see `persona-sync audiences validate`): references to other "
+            "audiences are not followed.",
+            file=sys.stderr,
+        )
+        return Registry()
+
+
+def _unknown(key: str, registry: Registry, path: Path) -> Never:
+    keys = [entry.key for entry in registry.entries if entry.is_synced]
+    near = get_close_matches(key[:255], keys, 3, 0.5)
+    said = f"{path} declares no {key!r}."
+    if near:
+        said += f" Did you mean {' or '.join(near)}?"
+    else:
+        said += " What is not declared is realtime. `persona-sync audiences list` shows the keys."
+    _fail(said, 1)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# --- list
+
+
+def _seen(settings: Settings) -> Seen | None:
+    """What the server knows; None without one. A configured one that is silent is mentioned."""
+    try:
+        stores = make_stores(settings)
+        with stores.client:
+            return read_seen(stores, settings.partitions)
+    except NothingRunning:
+        return None
+    except RedisError:
+        print("The Redis server does not answer: this is the file alone.", file=sys.stderr)
+        return None
+
+
+# --- validate
+
+
+def _text_of(where: str) -> str:
+    if where == "-":
+        return sys.stdin.buffer.read().decode("utf-8", "replace")
+    try:
+        return registry_text(Path(where))
+    except FileNotFoundError:
+        _fail(f"{where} does not exist.", 2)
+
+
+def _faults(error: WrongRegistry) -> list[dict[str, Any]]:
+    return [
+        {
+            "line": fault.place.line if fault.place else None,
+            "column": fault.place.column if fault.place else None,
+            "message": fault.message,
+            "query": {
+                "line": fault.query.line,
+                "column": fault.query.column,
+                "message": fault.query.message,
+                "suggestion": fault.query.suggestion,
+            }
+            if fault.query
+            else None,
+        }
+        for fault in error.faults[:_FAULTS_SHOWN]
+    ]
+
+
+# --- import
+
+
+def _page(file: str) -> Page:
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read(MAX_IMPORT_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(MAX_IMPORT_BYTES + 1)
+        if len(content) > MAX_IMPORT_BYTES:
+            _fail(f"{file} is larger than {MAX_IMPORT_BYTES // 1_000_000} MB.", 2)
+        return read_page(orjson.loads(content))
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error}", 2)
+    except orjson.JSONDecodeError as error:
+        _fail(f"{file} is not JSON: {error}", 2)
+    except NotAudiences as error:
+        _fail(str(error), 2)
+
+
+def _import_report(path: Path, page: Page, steps: list[Step], dry_run: bool) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "dry_run": dry_run,
+        "has_more": page.has_more,
+        "audiences": [
+            {"key": step.key, "fate": step.fate, "notes": list(step.notes)} for step in steps
+        ],
+    }
+
+
+def _say_imported(path: Path, page: Page, steps: list[Step], dry_run: bool) -> None:
+    counts = dict.fromkeys(("added", "updated", "unchanged", "left_out"), 0)
+    for step in steps:
+        counts[step.fate] += 1
+        for note in step.notes:
+            what = "left out: " if step.fate == "left_out" else ""
+            typer.echo(f"  {step.key}: {what}{note}", err=True)
+    if page.has_more:
+        typer.echo("  This is one page of a list; import the other pages too.", err=True)
+    said = ", ".join(f"{count} {fate.replace('_', ' ')}" for fate, count in counts.items())
+    typer.echo(f"{path}: {said}{' (nothing was written)' if dry_run else ''}.", err=dry_run)
+
+
+def _fail(message: str, code: int) -> Never:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
