@@ -8,6 +8,9 @@ from worker.audiences.registry import Registry
 from worker.bootstrap import Stores
 from worker.pipeline.schedule import Lane, boundary_after
 from worker.stores.allowance import OPERATOR, Destination
+from worker.stores.budget import DAY_MS
+
+NOTICES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,10 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
     state, reason, until = destination_state(destination, now)
     oldest = realtime["first_due_ms"]
     next_boundary = batched["next_due_ms"] or boundary_after(now, every, offset)
+    over = stores.budget.held(partitions, now)
     busy = inbox or any(
         (
+            sum(item.users for item in over),
             realtime["ready"], realtime["held"], realtime["in_flight"],
             batched["due"], batched["held"], batched["in_flight"],
         )
@@ -72,6 +77,25 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
                 "reason": reason,
                 "until": iso(until) if until else None,
             },
+            "budget": {
+                "per_day": stores.budget.per_day,
+                "per_audience": stores.budget.per_audience,
+                "today": stores.budget.today(partitions, now),
+                "until": iso((now // DAY_MS + 1) * DAY_MS),
+                "held": [
+                    {"audience": item.audience, "today": item.points, "users": item.users}
+                    for item in over
+                ],
+            },
+            "notices": [
+                {
+                    "at": iso(item.at_ms),
+                    "kind": item.kind,
+                    "audience": item.audience or None,
+                    "text": item.text,
+                }
+                for item in stores.notices.latest(NOTICES_SHOWN)
+            ],
             "dead_letters": sum(stores.dead_letters.size(p) for p in range(partitions)),
             "idle": not busy,
             "ends": balance.ends,

@@ -56,12 +56,13 @@ class Counts:
 
 
 class Parcel:
-    """Collects readings until they are packed."""
+    """Collects readings until they are packed; `acknowledged`: Braze holds their values already."""
 
-    def __init__(self, *, partitions: int, source: str) -> None:
+    def __init__(self, *, partitions: int, source: str, acknowledged: bool = False) -> None:
         self.counts = Counts()
         self._partitions = partitions
         self._source = source
+        self._acknowledged = acknowledged
         self._changes: dict[int, list[Change]] = defaultdict(list)
         self._samples: list[RefusedSample] = []
 
@@ -80,7 +81,14 @@ class Parcel:
     def packed(self, name: str) -> list[Addressed]:
         """The envelopes, with ids that begin with `name`; refusals travel in one of their own."""
         packed = [
-            Addressed.of(Changes(id=f"{name}:{partition}:{number}", changes=changes), partition)
+            Addressed.of(
+                Changes(
+                    id=f"{name}:{partition}:{number}",
+                    acknowledged=self._acknowledged,
+                    changes=changes,
+                ),
+                partition,
+            )
             for partition, all_changes in sorted(self._changes.items())
             for number, changes in enumerate(_slices(all_changes))
         ]

@@ -52,6 +52,7 @@ def import_file(
     producer: Producer,
     *,
     source: str = "import",
+    acknowledged: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
     patience: timedelta = PATIENCE,
@@ -61,12 +62,13 @@ def import_file(
 ) -> Imported:
     """Import every line; returning means that all accepted ones are durable.
 
+    `acknowledged`: Braze holds what the file says already, so nothing of it need be sent.
     If the inbox is full or the server away it waits, up to `patience`. Raises OSError for a
     file that cannot be opened, BrokenInput for one that breaks off, GaveUp, WrongServer. After
     any of these, or a kill, the same call goes on behind the last acknowledged line.
     """
     with open_input(path, stdin) as opened:
-        running = _Import(opened, producer, clean_name(source, 255), on_progress)
+        running = _Import(opened, producer, clean_name(source, 255), on_progress, acknowledged)
         running.patience = Patience(patience, sleep, clock, running.show)
         started = clock()
         try:
@@ -84,11 +86,13 @@ class _Import:
         producer: Producer,
         source: str,
         on_progress: Callable[[Progress], None],
+        acknowledged: bool,
     ) -> None:
         self._opened = opened
         self._producer = producer
         self._source = source
         self._on_progress = on_progress
+        self._acknowledged = acknowledged
         beside = _writable(opened.path) if opened.path else Path("stdin")
         self._state_file = _named(beside, ".import-state.json") if opened.path else None
         self._refused_file = _named(beside, ".refused.ndjson")
@@ -107,6 +111,7 @@ class _Import:
                 self._counts = found.counts
                 say(f"Going on behind line {found.line:,}.")
             self._state.file = mark
+            self._state.acknowledged = self._acknowledged
         self.refused_lines = RefusedLines(self._refused_file, keep=self._state.refused_bytes)
         self._save()
 
@@ -140,7 +145,11 @@ class _Import:
 
     def _take(self, group: Group) -> None:
         """The order matters: what is not acknowledged is done again, with the same effect."""
-        parcel = Parcel(partitions=self._producer.partitions, source=self._source)
+        parcel = Parcel(
+            partitions=self._producer.partitions,
+            source=self._source,
+            acknowledged=self._acknowledged,
+        )
         refusals = []
         for number, line in group.lines:
             reading = read(line, source=self._source, place=number)
@@ -168,6 +177,10 @@ class _Import:
     def _fits(self, found: ImportState, mark: FileMark, say: Callable[[str], None]) -> bool:
         if found.file != mark:
             say("The file has changed since the import that was interrupted: starting anew.")
+            return False
+        if found.acknowledged != self._acknowledged:
+            said = "as" if found.acknowledged else "not as"
+            say(f"The interrupted import was {said} acknowledged: starting anew.")
             return False
         last = found.last
         if last is not None and not self.patience.keep_trying(

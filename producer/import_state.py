@@ -47,6 +47,7 @@ class ImportState(BaseModel):
     version: int = 1
     run: str = Field(default_factory=lambda: uuid4().hex)
     file: FileMark | None = None
+    acknowledged: bool = False
     line: int = Field(default=0, ge=0)
     offset: int = Field(default=0, ge=0)
     accepted: int = 0

@@ -87,9 +87,16 @@ class Producer:
         self._inbox.close()
 
     def publish(
-        self, messages: Iterable[Message], *, source: str = "python", batch_id: str | None = None
+        self,
+        messages: Iterable[Message],
+        *,
+        source: str = "python",
+        batch_id: str | None = None,
+        acknowledged: bool = False,
     ) -> Published:
         """Accept Segment messages; returning means that they are durable in the inbox.
+
+        `acknowledged`: Braze holds these values already, so they need not be sent.
 
         Raises a ProducerRefused if the inbox takes nothing: a part of the messages may be in
         it. Call again with the same messages and the same `batch_id`, and nothing is taken
@@ -100,7 +107,10 @@ class Producer:
         source = clean_name(source, 255)
         so_far = _SoFar()
         for number, chunk in enumerate(_chunks(messages)):
-            self._publish_chunk(chunk, source, f"{name}.{number}" if number else name, so_far)
+            parcel = Parcel(partitions=self.partitions, source=source, acknowledged=acknowledged)
+            self._publish_chunk(
+                chunk, parcel, source, f"{name}.{number}" if number else name, so_far
+            )
         return Published(
             accepted=so_far.counts.accepted,
             refused=dict(so_far.counts.refused),
@@ -120,9 +130,13 @@ class Producer:
         return self._inbox.remembers(partition, envelope_id)
 
     def _publish_chunk(
-        self, chunk: list[tuple[int, Message]], source: str, name: str, so_far: _SoFar
+        self,
+        chunk: list[tuple[int, Message]],
+        parcel: Parcel,
+        source: str,
+        name: str,
+        so_far: _SoFar,
     ) -> None:
-        parcel = Parcel(partitions=self.partitions, source=source)
         for index, message in chunk:
             reading = read(message, source=source, place=index)
             parcel.add(reading, index)
@@ -134,11 +148,17 @@ class Producer:
 
 
 def publish(
-    messages: Iterable[Message], *, source: str = "python", batch_id: str | None = None
+    messages: Iterable[Message],
+    *,
+    source: str = "python",
+    batch_id: str | None = None,
+    acknowledged: bool = False,
 ) -> Published:
     """Publish with the settings of the environment; see `Producer.publish`."""
     with Producer.from_settings(Settings.load()) as producer:
-        return producer.publish(messages, source=source, batch_id=batch_id)
+        return producer.publish(
+            messages, source=source, batch_id=batch_id, acknowledged=acknowledged
+        )
 
 
 def _checked(batch_id: str) -> str:

@@ -15,27 +15,39 @@ from redis.retry import Retry
 from worker.audiences.registry import Registry, WrongRegistry, load_registry
 from worker.braze.client import BrazeClient
 from worker.braze.instances import UnknownInstance, rest_url
+from worker.braze.shadow import ShadowBraze
 from worker.contract import PARTITIONS_KEY
 from worker.delivery import DeliveryPolicy, Tools
 from worker.durations import to_ms
 from worker.flow import Flow, FlowPolicy
 from worker.observe.endpoint import Endpoint
 from worker.observe.logs import log_fact
+from worker.observe.noted import Noted
 from worker.observe.process_metrics import ProcessMetrics
 from worker.observe.record import Recorder
 from worker.observe.server_metrics import ServerCollector
+from worker.observe.webhook import Webhook, is_webhook_url
+from worker.pipeline import facts
+from worker.pipeline.surprise import SurprisePolicy
 from worker.scrape import ServerReader
 from worker.settings import NothingRunning, Settings, WrongSettings
 from worker.stores.allowance import Allowance, AllowancePolicy
 from worker.stores.bells import Bells
+from worker.stores.budget import Budget
 from worker.stores.dead_letters import DeadLetters
+from worker.stores.flips import Flips
+from worker.stores.handover import Handover, NotHandedOver
 from worker.stores.inbox import Inbox
 from worker.stores.journal import Journal
 from worker.stores.ledger import Ledger
 from worker.stores.memberships import Memberships
+from worker.stores.mode import ModeStore
+from worker.stores.notices import Notices
+from worker.stores.seeding import Seeding
 from worker.stores.server import Server
 from worker.stores.terms import Terms
 from worker.stores.workers import Workers
+from worker.watch import Courier, Watch
 
 OLDEST_SERVER = (7, 0)
 SCRAPE_SECONDS = 2.0  # Prometheus gives up after ten
@@ -46,7 +58,9 @@ class UnfitServer(Exception):
 
 
 # Why a process cannot start, each with a message that says what to do.
-CANNOT_START = (WrongSettings, NothingRunning, WrongRegistry, UnknownInstance, UnfitServer)
+CANNOT_START = (
+    WrongSettings, NothingRunning, WrongRegistry, UnknownInstance, UnfitServer, NotHandedOver
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,11 @@ class Stores:
     ledger: Ledger
     bells: Bells
     workers: Workers
+    mode: ModeStore
+    seeding: Seeding
+    budget: Budget
+    flips: Flips
+    notices: Notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,7 @@ class Engine:
 
     flow: Flow
     stores: Stores
-    braze: BrazeClient
+    braze: BrazeClient | ShadowBraze
     stop: threading.Event
     record: Recorder
     metrics: ProcessMetrics
@@ -109,6 +128,10 @@ def make_stores(
         lease=settings.claim_lease,
         journal_bytes=settings.journal_bytes,
         undeclared_limit=settings.undeclared_limit,
+        points_per_day=settings.data_points_per_day,
+        points_per_audience=settings.data_points_per_audience_per_day,
+        partitions=settings.partitions,
+        counts_flips=settings.flip_notice_factor > 0,
     )
     policy = AllowancePolicy(
         rate=settings.braze_requests_per_second,
@@ -121,16 +144,22 @@ def make_stores(
         valve_verdicts=settings.valve_verdicts,
         valve_window=settings.valve_window,
     )
+    attributes = registry.attributes() if registry else None
     return Stores(
         client=client,
         inbox=Inbox(client, to_ms(settings.inbox_takeover)),
-        memberships=Memberships(client, terms, registry.attributes() if registry else None),
+        memberships=Memberships(client, terms, attributes),
         allowance=Allowance(client, policy),
         dead_letters=DeadLetters(client),
         journal=Journal(client),
         ledger=Ledger(client),
         bells=Bells(client),
         workers=Workers(client),
+        mode=ModeStore(client),
+        seeding=Seeding(client, terms, attributes),
+        budget=Budget(client, terms),
+        flips=Flips(client),
+        notices=Notices(client),
     )
 
 
@@ -142,15 +171,11 @@ def load_engine(ring: Callable[[str, int], None]) -> Engine:
 def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     """Wire one worker process, and check its edges.
 
-    Raises WrongSettings, WrongRegistry, UnknownInstance, UnfitServer or NothingRunning, with
-    what to do; redis' ConnectionError if the server cannot be reached.
+    Raises what CANNOT_START lists, with what to do; redis' ConnectionError if the server cannot
+    be reached.
     """
-    if not settings.braze_endpoint:
-        raise WrongSettings(
-            "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance (such as US-01) or REST URL."
-        )
-    base_url = rest_url(settings.braze_endpoint)
-    settings.api_key()
+    is_shadow = settings.mode == "shadow"
+    base_url = "" if is_shadow else _base_url(settings)
     registry = load_registry(settings.audiences)
     stores = make_stores(settings, registry)
     check_server(stores.client, settings.partitions)
@@ -159,18 +184,28 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         stores.memberships.publish_registry(
             partition, registry.version, registry.lane_terms(), registry.rules()
         )
-    braze = BrazeClient(
-        base_url,
-        lambda: _key_or_nothing(settings),
-        connect=settings.braze_connect_timeout,
-        total=settings.braze_request_timeout,
-        idle=settings.braze_idle_connection,
-        proxy=settings.braze_proxy,
-        clock=boot_seconds,
-    )
+    entered = make_handover(stores, settings.partitions).enter(settings.mode, settings.adopt_shadow)
     stop = threading.Event()
     metrics = ProcessMetrics()
-    record = Recorder([log_fact, metrics])
+    noted = Noted()
+    record = Recorder([log_fact, metrics, noted])
+
+    def end_shadow() -> None:
+        record(facts.ShadowOver())
+        stop.set()
+
+    braze = (
+        ShadowBraze(stores.mode.is_shadow, end_shadow) if is_shadow else _client(settings, base_url)
+    )
+    record(
+        facts.ModeEntered(
+            level="warning" if is_shadow or entered.adopted else "info",
+            mode=entered.mode,
+            adopted=entered.adopted,
+            users=entered.users,
+            values=entered.values,
+        )
+    )
     tools = Tools(
         memberships=stores.memberships,
         allowance=stores.allowance,
@@ -198,12 +233,67 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         probe_interval_ms=to_ms(settings.probe_interval),
         partitions=settings.partitions,
     )
-    flow = Flow(tools, stores.inbox, stores.bells, ring, policy)
+    watch = make_watch(settings, stores, noted, record)
+    flow = Flow(tools, stores.inbox, stores.bells, watch, ring, policy)
     reader = make_reader(settings)
     metrics.registry.register(ServerCollector(reader))
     address = settings.metrics_address()
     endpoint = Endpoint(address, metrics.registry, record) if address else None
     return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint)
+
+
+def make_handover(stores: Stores, partitions: int) -> Handover:
+    """Enters a mode when a worker starts."""
+    return Handover(
+        stores.mode, stores.memberships, stores.seeding, stores.ledger, stores.workers, partitions
+    )
+
+
+def _base_url(settings: Settings) -> str:
+    """Where Braze is. Raises if the endpoint or the key is missing."""
+    if not settings.braze_endpoint:
+        raise WrongSettings(
+            "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance (such as US-01) or REST URL."
+        )
+    base_url = rest_url(settings.braze_endpoint)
+    settings.api_key()
+    return base_url
+
+
+def _client(settings: Settings, base_url: str) -> BrazeClient:
+    return BrazeClient(
+        base_url,
+        lambda: _key_or_nothing(settings),
+        connect=settings.braze_connect_timeout,
+        total=settings.braze_request_timeout,
+        idle=settings.braze_idle_connection,
+        proxy=settings.braze_proxy,
+        clock=boot_seconds,
+    )
+
+
+def make_watch(settings: Settings, stores: Stores, noted: Noted, record: Recorder) -> Watch:
+    """What gives notices. Raises WrongSettings if the webhook's address cannot be one."""
+    url = settings.notice_webhook_url()
+    if url and not is_webhook_url(url):
+        raise WrongSettings(
+            "PERSONA_SYNC_NOTICE_WEBHOOK must be an https URL, or http on this machine."
+        )
+    webhook = Webhook(lambda: _webhook_or_nothing(settings))
+    return Watch(
+        budget=stores.budget,
+        flips=stores.flips,
+        notices=stores.notices,
+        noted=noted,
+        record=record,
+        courier=Courier(stores.notices, webhook, record, random.random, _beside) if url else None,
+        partitions=settings.partitions,
+        policy=SurprisePolicy(settings.flip_notice_factor, settings.flip_notice_minimum),
+    )
+
+
+def _beside(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="notices", daemon=True).start()
 
 
 def make_reader(settings: Settings) -> ServerReader:
@@ -256,6 +346,13 @@ def _key_or_nothing(settings: Settings) -> str:
     # before anything is sent, and the probe finds the new one.
     try:
         return settings.api_key()
+    except (WrongSettings, UnicodeDecodeError):
+        return ""
+
+
+def _webhook_or_nothing(settings: Settings) -> str:
+    try:
+        return settings.notice_webhook_url() or ""
     except (WrongSettings, UnicodeDecodeError):
         return ""
 

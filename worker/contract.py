@@ -160,6 +160,10 @@ class Changes(_Envelope):
     """Up to 500 changes of one partition, appended to the inbox as one entry."""
 
     kind: Literal["changes"] = "changes"
+    acknowledged: bool = Field(
+        default=False,
+        description="true: Braze holds these values already, as somebody says who knows",
+    )
     changes: list[Change] = Field(min_length=1, max_length=MAX_CHANGES_PER_ENVELOPE)
 
 

@@ -149,6 +149,8 @@ class Delivery:
         )
         self._tally = tally
         self._permit: str | None = None
+        # While Braze asked us to wait: what is given back is not to be claimed before.
+        self._quiet_ms = 0
         # Braze asked for smaller requests, and all workers have been told.
         self.was_too_large = False
 
@@ -264,6 +266,7 @@ class Delivery:
                 )
                 tools.allowance.pause(waited, outcome.reason, narrow=False)
                 seconds = waited.total_seconds()
+            self._quiet_ms = round(seconds * 1000)
             tools.record(facts.DestinationSlowed(reason=outcome.reason, seconds=seconds))
         elif outcome.course is Course.FAILING and learned.failures >= policy.failures:
             beyond = learned.failures - policy.failures + 1
@@ -325,6 +328,7 @@ class Delivery:
             self._claim.id,
             [(place, item.verdict, item.reason) for place, item in items],
             request_id=self._claim.id,
+            quiet_ms=self._quiet_ms,
         )
         if not settled.users:
             self._tools.record(facts.ClaimGone(claim=self._claim.id, users=len(items)))

@@ -22,6 +22,7 @@ from worker.stores.bells import Bells
 from worker.stores.inbox import Entry, Inbox
 from worker.stores.memberships import Applied, Claim
 from worker.stores.scripts import ScriptFailed
+from worker.watch import Watch
 
 FLUSH_TASK = {Lane.REALTIME: TaskName.FLUSH_REALTIME, Lane.BATCHED: TaskName.FLUSH_BATCHED}
 _ENTRIES_AT_ONCE = 8
@@ -81,12 +82,14 @@ class Flow:
         tools: Tools,
         inbox: Inbox,
         bells: Bells,
+        watch: Watch,
         ring: Callable[[str, int], None],
         policy: FlowPolicy,
     ) -> None:
         self._tools = tools
         self._inbox = inbox
         self._bells = bells
+        self._watch = watch
         self._ring_out = ring
         self._policy = policy
 
@@ -140,7 +143,9 @@ class Flow:
     def _fold(self, partition: int, entry: Entry, envelope: Changes, tally: AcceptTally) -> None:
         id_ = EntryId.parse(entry.id)
         ingested = ingest(envelope, id_, self._policy.future_tolerance_ms)
-        applied = self._tools.memberships.accept(partition, entry.id, id_.ms, ingested)
+        applied = self._tools.memberships.accept(
+            partition, entry.id, id_.ms, ingested, acknowledged=envelope.acknowledged
+        )
         if not applied.is_applied:
             return
         tally.changes += len(envelope.changes)
@@ -220,6 +225,7 @@ class Flow:
             delivery.run(permit, *limits)
             if delivery.was_too_large or tools.clock() - asked_at > _LIMITS_SECONDS:
                 limits, asked_at = tools.allowance.limits(), tools.clock()
+        self._watch.give()
         return tally
 
     def _gather(self, partition: int, lane: Lane, full: int, token: str, until: float) -> str:
@@ -258,7 +264,8 @@ class Flow:
     # --- recover ------------------------------------------------------------------------
 
     def recover(self) -> RecoverTally:
-        """Void what lost workers hold, ring for waiting work, try refused credentials again."""
+        """Void what lost workers hold, let go whom the budget held, ring for waiting work, try
+        refused credentials again, give notices."""
         tally = RecoverTally()
         tools = self._tools
         now = tools.allowance.now_ms()
@@ -271,12 +278,14 @@ class Flow:
                 if settled.users:
                     tally.void += 1
                     tools.record(facts.ClaimVoid(claim=claim_id, users=settled.users))
+            self._watch.let_go(partition, now)
             if self._inbox.has_work(partition) and self.ring(TaskName.ACCEPT, partition):
                 tally.rung.append(TaskName.ACCEPT)
             for lane, task in FLUSH_TASK.items():
                 due = tools.memberships.next_due(partition, lane) if may_send else None
                 if due is not None and due <= now + _AHEAD_MS and self.ring(task, partition):
                     tally.rung.append(task)
+        self._watch.look(now)
         return tally
 
     def _probe(self, now: int) -> str:

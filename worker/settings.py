@@ -9,7 +9,7 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -110,6 +110,34 @@ class Settings(BaseSettings):
         False, description="Never create a Braze profile; only change those that exist."
     )
 
+    braze_exports_per_minute: int = Field(
+        250,
+        ge=1,
+        le=2_400,
+        description="How fast `seed` reads back. Braze allows 250 a minute, or 2,500 under older "
+        "contracts, and never 40 a second.",
+    )
+    braze_ids_per_export: int = Field(
+        50, ge=1, le=50, description="Users in one request of `seed`; 50 is Braze's limit."
+    )
+    braze_export_lag: Duration = Field(
+        timedelta(minutes=5),
+        description="By how much an export may lag behind what was written: a value whose last "
+        "request ended unknown within it is not taken from an export.",
+    )
+
+    # --- cut-over
+    mode: Literal["live", "shadow"] = Field(
+        "live",
+        description="live or shadow. In shadow everything is computed and counted, and nothing is "
+        "sent to Braze; neither endpoint nor key is needed.",
+    )
+    adopt_shadow: Literal["trust", "forget"] | None = Field(
+        None,
+        description="What to make of values acknowledged in shadow when going live. trust: another "
+        "sync kept Braze in step, they are true. forget: all are sent. Unset it afterwards.",
+    )
+
     # --- rules of delivery
     same_attribute_gap: Duration = Field(
         timedelta(seconds=5),
@@ -171,6 +199,33 @@ class Settings(BaseSettings):
         timedelta(seconds=10), description="The same for a realtime task."
     )
 
+    # --- a brake on surprises
+    data_points_per_day: int | None = Field(
+        None,
+        ge=1,
+        description="Values that Braze may acknowledge in a UTC day, all together; what would go "
+        "over waits for the next day. With several partitions each has an even share.",
+    )
+    data_points_per_audience_per_day: int | None = Field(
+        None, ge=1, description="The same for each audience and trait; the others go on."
+    )
+    flip_notice_factor: float = Field(
+        10.0,
+        ge=0,
+        description="A notice if so many times more memberships of an audience change in an hour "
+        "than usual (and twice the most of any hour in two days). It holds nothing; 0: none.",
+    )
+    flip_notice_minimum: int = Field(
+        1_000, ge=1, description="Fewer changes in an hour are never worth that notice."
+    )
+    notice_webhook: SecretStr | None = Field(
+        None,
+        description="Where notices are posted in Slack's format: https, or http on this machine.",
+    )
+    notice_webhook_file: Path | None = Field(
+        None, description="A file that holds that URL; replaced while running, it is taken up."
+    )
+
     # --- seeing
     journal_bytes: int = Field(
         16_000_000, ge=100_000, description="The journal's bound for each partition, in bytes."
@@ -192,6 +247,17 @@ class Settings(BaseSettings):
                 "PERSONA_SYNC_CLAIM_LEASE must be at least 1s longer than "
                 "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT: a claim may not end before its request does"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _every_partition_has_a_share(self) -> Self:
+        for name in ("data_points_per_day", "data_points_per_audience_per_day"):
+            whole = getattr(self, name)
+            if whole is not None and whole < self.partitions:
+                raise ValueError(
+                    f"PERSONA_SYNC_{name.upper()} must be at least PERSONA_SYNC_PARTITIONS: each "
+                    "partition has a share of it"
+                )
         return self
 
     @classmethod
@@ -244,6 +310,10 @@ class Settings(BaseSettings):
                 "that holds it: a REST API key with the permission users.track."
             )
         return found
+
+    def notice_webhook_url(self) -> str | None:
+        """Where notices go as it is now: its file is read anew each time. Raises WrongSettings."""
+        return _secret(self.notice_webhook, self.notice_webhook_file)
 
 
 def read_address(data_dir: Path) -> str | None:

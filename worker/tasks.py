@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -112,37 +112,36 @@ def _server_may_be_away() -> Iterator[dict[str, Any]]:
         summary["server_away"] = type(error).__name__
 
 
-@app.task(name=TaskName.ACCEPT)
-def accept(partition: int) -> dict[str, Any]:
-    """Apply what is in the inbox."""
-    with _server_may_be_away() as summary, seats.one(TaskName.ACCEPT, partition) as taken:
+def _drain(task: str, partition: int, work: Callable[[], Any]) -> dict[str, Any]:
+    """Do a drain's work if there is a seat for it; the summary says if there was none."""
+    with _server_may_be_away() as summary, seats.one(task, partition) as taken:
         if taken:
-            summary.update(_short(engine().flow.accept(partition)))
+            summary.update(_short(work()))
         else:
             summary["seats"] = "taken"
     return summary
+
+
+@app.task(name=TaskName.ACCEPT)
+def accept(partition: int) -> dict[str, Any]:
+    """Apply what is in the inbox."""
+    return _drain(TaskName.ACCEPT, partition, lambda: engine().flow.accept(partition))
 
 
 @app.task(name=TaskName.FLUSH_REALTIME)
 def flush_realtime(partition: int) -> dict[str, Any]:
     """Deliver realtime changes that are due."""
-    with _server_may_be_away() as summary, seats.one(TaskName.FLUSH_REALTIME, partition) as taken:
-        if taken:
-            summary.update(_short(engine().flow.flush(partition, Lane.REALTIME)))
-        else:
-            summary["seats"] = "taken"
-    return summary
+    return _drain(TaskName.FLUSH_REALTIME, partition, lambda: _flush(partition, Lane.REALTIME))
 
 
 @app.task(name=TaskName.FLUSH_BATCHED)
 def flush_batched(partition: int) -> dict[str, Any]:
     """Deliver batched changes whose boundary has passed."""
-    with _server_may_be_away() as summary, seats.one(TaskName.FLUSH_BATCHED, partition) as taken:
-        if taken:
-            summary.update(_short(engine().flow.flush(partition, Lane.BATCHED)))
-        else:
-            summary["seats"] = "taken"
-    return summary
+    return _drain(TaskName.FLUSH_BATCHED, partition, lambda: _flush(partition, Lane.BATCHED))
+
+
+def _flush(partition: int, lane: Lane) -> Any:
+    return engine().flow.flush(partition, lane)
 
 
 @app.task(name=TaskName.TICK)

@@ -31,6 +31,10 @@ def import_command(
     source: Annotated[
         str, typer.Option(help="The name by which these messages are shown later.")
     ] = "import",
+    as_acknowledged: Annotated[
+        bool,
+        typer.Option("--as-acknowledged", help="Braze holds what the file says; do not send it."),
+    ] = False,
     patience: Annotated[
         str, typer.Option(help="How long to wait while the inbox takes nothing.")
     ] = format_duration(PATIENCE),
@@ -38,6 +42,10 @@ def import_command(
     """Take in a file of Segment messages. Started again after a kill, it goes on.
 
     Refused lines are written to FILE.refused.ndjson. Exits 1 if there are any.
+
+    With --as-acknowledged nothing is sent for a value of which nothing else is known, so that an
+    existing audience does not cost a data point for each member. What Braze has acknowledged to
+    us, and newer changes, count for more than the file.
     """
     from console.local_server import server_for
 
@@ -55,18 +63,24 @@ def import_command(
             _bar() as (show, say),
         ):
             imported = import_file(
-                file, producer, source=source, on_progress=show, say=say, patience=limit
+                file,
+                producer,
+                source=source,
+                acknowledged=as_acknowledged,
+                on_progress=show,
+                say=say,
+                patience=limit,
             )
     except KeyboardInterrupt:
-        _fail(f"Interrupted. {_how_to_resume(file)}", 130)
+        _fail(f"Interrupted. {_how_to_resume(file, as_acknowledged)}", 130)
     except (BrokenInput, GaveUp) as error:
-        _fail(f"{error} {_how_to_resume(file)}", 1)
+        _fail(f"{error} {_how_to_resume(file, as_acknowledged)}", 1)
     except (ProducerRefused, OSError) as error:
         _fail(str(error), 1)
     if json:
         print(_as_json(imported))
     else:
-        _print_table(imported, is_alone=is_alone)
+        _print_table(imported, is_alone=is_alone, as_acknowledged=as_acknowledged)
     raise typer.Exit(1 if imported.refused else 0)
 
 
@@ -80,10 +94,11 @@ def _check(file: str) -> None:
         _fail(f"{file} is a folder or cannot be read.", 2)
 
 
-def _how_to_resume(file: str) -> str:
+def _how_to_resume(file: str, as_acknowledged: bool) -> str:
     if file == STANDARD_INPUT:
         return "Standard input cannot be resumed: save it as a file, and import that."
-    return f"To go on where it stopped: persona-sync import {shlex.quote(file)}"
+    option = " --as-acknowledged" if as_acknowledged else ""
+    return f"To go on where it stopped: persona-sync import {shlex.quote(file)}{option}"
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
@@ -150,7 +165,7 @@ def _as_json(imported: Imported) -> str:
     )
 
 
-def _print_table(imported: Imported, *, is_alone: bool) -> None:
+def _print_table(imported: Imported, *, is_alone: bool, as_acknowledged: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column()
@@ -164,9 +179,17 @@ def _print_table(imported: Imported, *, is_alone: bool) -> None:
     console.print(table)
     if imported.refused_file:
         console.print(f"Refused lines: {imported.refused_file}", soft_wrap=True)
+    if as_acknowledged and imported.accepted:
+        points = f"{imported.accepted:,} data point{'s' if imported.accepted != 1 else ''}"
+        console.print(
+            "Taken as what Braze holds already: nothing is sent for them, which saves up to "
+            f"{points}. Values that Braze acknowledged to us, and newer "
+            "changes, are not touched by this.",
+            soft_wrap=True,
+        )
     if is_alone and imported.accepted:
         console.print(
             "No workers are running here. The changes wait in the inbox, safe on disk; "
-            "`persona-sync up` delivers them.",
+            f"`persona-sync up` {'applies' if as_acknowledged else 'delivers'} them.",
             soft_wrap=True,
         )

@@ -1,5 +1,6 @@
 """`persona-sync status`: is it working, what waits, and why."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -11,6 +12,13 @@ from console.standing import read_standing
 from worker.audiences.registry import load_registry
 from worker.bootstrap import make_stores
 from worker.settings import Settings
+
+_MODES = {
+    "shadow": "SHADOW - everything is computed and counted, nothing is sent to Braze",
+    "forgetting": "going live: what shadow acknowledged is being made unknown",
+}
+_HELD_SHOWN = 5
+_NOTICES_SHOWN = 3
 
 
 def status_command(
@@ -42,6 +50,8 @@ def _show(report: dict[str, Any]) -> None:
     if destination["until"]:
         said += f", until {destination['until']}"
     workers = report["workers"]
+    if report["mode"] != "live":
+        table.add_row("mode", _MODES[report["mode"]])
     table.add_row("workers", str(workers) if workers else "0 - none is alive; start one")
     table.add_row("inbox", f"{report['inbox']} envelopes not yet applied")
     table.add_row(
@@ -58,5 +68,29 @@ def _show(report: dict[str, Any]) -> None:
     table.add_row("dead letters", str(report["dead_letters"]))
     table.add_row("accepted", f"{report['accepted']} changes, {report['pending']} still pending")
     table.add_row("ended", ", ".join(f"{n} {end}" for end, n in report["ends"].items()))
-    table.add_row("data points", f"{report['data_points']} taken by Braze")
+    points = f"{report['data_points']} taken by Braze"
+    if report["shadow_data_points"]:
+        points += f"; {report['shadow_data_points']} counted in shadow, never sent"
+    table.add_row("data points", points)
+    for row in (*_budget_rows(report["budget"]), *_notice_rows(report["notices"])):
+        table.add_row(*row)
     out.print(table)
+
+
+def _budget_rows(budget: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The budget, if there is one or somebody is still held for it."""
+    if budget["per_day"] or budget["per_audience"]:
+        bounds = [f"{budget['per_day']:,} in all"] if budget["per_day"] else []
+        bounds += [f"{budget['per_audience']:,} each"] if budget["per_audience"] else []
+        yield "budget", f"{budget['today']:,} data points today, of {', '.join(bounds)}"
+    held = sorted(budget["held"], key=lambda item: -item["users"])
+    for item in held[:_HELD_SHOWN]:
+        yield "held", f"{item['audience']}: {item['users']:,} users, until {budget['until']}"
+    if held[_HELD_SHOWN:]:
+        yield "held", f"and {len(held) - _HELD_SHOWN:,} more"
+
+
+def _notice_rows(notices: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The latest, newest first."""
+    for notice in notices[:_NOTICES_SHOWN]:
+        yield "notice", f"{notice['at']}  {notice['text']}"

@@ -100,6 +100,26 @@ class DestinationResumed(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class ModeEntered(Fact):
+    """A worker starts. In shadow mode it sends nothing; `adopted` is what became of the values
+    that a shadow before it had acknowledged."""
+
+    name: str = "mode_entered"
+    mode: str = ""
+    adopted: str = ""
+    users: int = 0
+    values: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOver(Fact):
+    """A worker in shadow mode finds that the others have gone live: it does nothing any more."""
+
+    name: str = "shadow_over"
+    level: Level = "error"
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimVoid(Fact):
     """A worker was lost with a claim; what it sent is unknown and is sent again."""
 
@@ -128,3 +148,38 @@ class BellFailed(Fact):
     level: Level = "warning"
     task: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached(Fact):
+    """The data points of this UTC day are spent: an audience's, or without one those of all. What
+    would go over waits."""
+
+    name: str = "budget_reached"
+    level: Level = "warning"
+    audience: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FlipsUnusual(Fact):
+    """Far more memberships of an audience changed in this hour than usual. Nothing is held."""
+
+    name: str = "flips_unusual"
+    level: Level = "warning"
+    audience: str = ""
+    flips: int = 0
+    median: float = 0.0
+    busiest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeNotSent(Fact):
+    """The webhook did not take a notice; it is tried again unless it was `given_up`. The notice
+    is in the log and in `status` all the same."""
+
+    name: str = "notice_not_sent"
+    level: Level = "warning"
+    reason: str = ""
+    tries: int = 0
+    given_up: bool = False

@@ -1,7 +1,8 @@
 """From an envelope to ranked changes: what the fold compares, grouped by user.
 
 Order within a user is the envelope's. Nothing is dropped or coerced; an event time too far
-ahead of the stream's own clock is clamped to the entry's time, and counted.
+ahead of the stream's own clock is clamped to its arrival, and counted; the same message again
+has the same rank then, too.
 """
 
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def ingest(envelope: Changes, entry: EntryId, tolerance_ms: int) -> Ingested:
             arrived_ms, arrived_seq = entry
         event_ms = change.event_at if change.event_at is not None else arrived_ms
         if event_ms > latest:
-            event_ms = entry.ms
+            event_ms = arrived_ms if arrived_ms <= latest else entry.ms
             clamped += 1
         rank = Rank(event_ms, arrived_ms, arrived_seq, change.place or place)
         users.setdefault(change.user_id, []).append(

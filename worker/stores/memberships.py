@@ -222,17 +222,28 @@ class Memberships:
         claim_id: str,
         verdicts: Iterable[tuple[int, Verdict, str]],
         request_id: str = "",
+        quiet_ms: int = 0,
     ) -> Settled:
         """End some users of a claim, by their place in it (from 0), verdict and reason.
 
-        Settling a claim that is gone, or a user twice, changes nothing.
+        Settling a claim that is gone, or a user twice, changes nothing. For `quiet_ms` nobody
+        claims in this partition: who had permission before a pause began must not take what is
+        given back because of it.
         """
         named = [(place + 1, _CODE[verdict], reason) for place, verdict, reason in verdicts]
-        return self._settle(partition, claim_id, named, request_id, "", "0")
+        return self._settle(partition, claim_id, named, request_id, "", "0", quiet_ms)
 
     def void(self, partition: int, claim_id: str) -> Settled:
         """End a claim whose lease is over: what it may have sent is unknown."""
-        return self._settle(partition, claim_id, [], "", "u", "1")
+        return self._settle(partition, claim_id, [], "", "u", "1", 0)
+
+    def end_unsent(self, partition: int, claim_id: str) -> Settled:
+        """End a claim of which surely nothing was sent, and nothing will be."""
+        return self._settle(partition, claim_id, [], "", "r", "0", 0)
+
+    def open_claims(self, partition: int) -> list[str]:
+        """All claims that have not ended."""
+        return [id_.decode() for id_ in self._client.hkeys(key(partition, "claim"))]
 
     def _settle(
         self,
@@ -242,6 +253,7 @@ class Memberships:
         request_id: str,
         rest: str,
         only_expired: str,
+        quiet_ms: int,
     ) -> Settled:
         result = self._run(
             "settle",
@@ -255,6 +267,7 @@ class Memberships:
             rest,
             only_expired,
             int(self._terms.has_budget),
+            quiet_ms,
         )
         if not result:
             return Settled()

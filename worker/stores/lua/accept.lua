@@ -1,6 +1,7 @@
 -- Folds one inbox entry into the desired state, schedules its users, then acknowledges it.
 -- ARGV: 3 entry id, 4 entry ms, 5 packed {names, {{user, {{name index, value, T, AM, AS, PL},
--- ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit.
+-- ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit, 9 '1': Braze is said to hold these
+-- values already, 10 '1': count memberships that change, by hour.
 -- Returns {1, opened, superseded, unchanged, dead, realtime users ready, gatherer 0|1}, or {0} if
 -- the entry is no longer pending (somebody applied it).
 --
@@ -11,6 +12,11 @@
 local entry = ARGV[3]
 if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return {0} end
 local entry_ms, gap = tonumber(ARGV[4]), tonumber(ARGV[6])
+local is_held = ARGV[9] == '1'
+-- An import of what Braze holds tells of memberships that changed long ago.
+local counts_flips, flips = ARGV[10] == '1' and not is_held, {}
+local HOUR = 3600000
+local flips_key = 'flips:' .. math.floor(now / HOUR)
 local envelope = cmsgpack.unpack(ARGV[5])
 local names, users = envelope[1], envelope[2]
 
@@ -24,6 +30,8 @@ for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', '
   must_be(name, 'hash')
 end
 for _, name in ipairs(LIST_NAMES) do must_be(name, 'zset') end
+for id in pairs(overs()) do must_be('over:' .. id, 'zset') end
+if counts_flips then must_be(flips_key, 'hash') end
 for _, name in ipairs({'journal', 'dead'}) do must_be(name, 'stream') end
 must_be('journal:size', 'string')
 
@@ -56,16 +64,31 @@ local function outranks(ch, x)
   return nil
 end
 
--- Folds one change into the user's state; returns how it ended ('o': it is open), and whether
--- it took the place of one that was open.
-local function fold(attributes, owner, touched, gained, ch)
+-- A change that Braze is said to hold already sets what is acknowledged, unless a request of ours
+-- has settled that (K), has an unknown end and may land late (S), or is under way. Only for the
+-- change that ranks highest: Braze may hold what another one says.
+local function believe(id, x)
+  if is_held and x[K] == 0 and x[S] == '' then x[A] = wire(id, x[V]) end
+end
+
+-- Folds one change into the user's state; returns how it ended ('o': it is open), and how the
+-- one ended that was open before; nil if there was none, or if it still is.
+local function fold(attributes, owner, touched, gained, turned, ch)
   local id = ids[ch[1]]
-  if not id then return 'x', false end
+  if not id then return 'x', nil end
   local x = attributes[id]
   if x then
     local higher = outranks(ch, x)
-    if higher == nil then return 'u', false end
-    if not higher then return 's', false end
+    if higher == nil then
+      if not is_held or ch[2] ~= x[V] or claimed_rank(owner, id) then return 'u', nil end
+      believe(id, x)
+      touched[id] = true
+      if differs(id, x) then return 'u', nil end
+      local was_open = has(x[F], OPEN)
+      x[F], x[D], x[C], x[E] = clear(x[F], OPEN), 0, 0, 0
+      return 'u', was_open and 'u' or nil
+    end
+    if not higher then return 's', nil end
   else
     x = {'', 0, 0, 0, 0, '', 0, 0, 0, 0, 0, '', 0}
     attributes[id] = x
@@ -76,16 +99,18 @@ local function fold(attributes, owner, touched, gained, ch)
   local was_refused = has(x[F], REFUSED)
   local by = (ch[2] == 'true' and 1 or 0) - (x[V] == 'true' and 1 or 0)
   gained[id] = (gained[id] or 0) + by
+  if by ~= 0 then turned[id] = (turned[id] or 0) + 1 end
   x[V], x[T], x[AM], x[AS], x[PL] = ch[2], ch[3], ch[4], ch[5], ch[6]
   x[C], x[E], x[F] = now, entry_ms, 0
   touched[id] = true
+  if not sent then believe(id, x) end
   if sent or differs(id, x) then
     x[F] = OPEN
     if x[D] == 0 or was_refused then x[D] = now end
-    return 'o', replaced
+    return 'o', replaced and 's' or nil
   end
   x[D], x[C], x[E] = 0, 0, 0
-  return 'u', replaced
+  return 'u', replaced and 's' or nil
 end
 
 local total = {o = 0, s = 0, u = 0, x = 0}
@@ -93,13 +118,13 @@ local members, letters, outcome = {}, {}, {}
 local function apply(i)
   local user, attributes = users[i][1], states[i]
   local owner = owners[i] and cmsgpack.unpack(owners[i])
-  local was_listed = not owner and next(waits(attributes, gap)) ~= nil
-  local touched, gained = {}, {}
+  local before = owner and {} or waits(attributes, gap)
+  local touched, gained, turned = {}, {}, {}
   local ends, said, refused = {o = 0, s = 0, u = 0, x = 0}, {}, {}
   for n, ch in ipairs(users[i][2]) do
-    local how, replaced = fold(attributes, owner, touched, gained, ch)
+    local how, replaced = fold(attributes, owner, touched, gained, turned, ch)
     ends[how] = ends[how] + 1
-    if replaced then ends.s = ends.s + 1 end
+    if replaced then ends[replaced] = ends[replaced] + 1 end
     said[n] = how
     if how == 'x' then refused[#refused + 1] = ch end
   end
@@ -111,10 +136,11 @@ local function apply(i)
       fields[#fields + 1] = pack_attribute(attributes[id])
     end
     call('HSET', P .. 'u:' .. user, unpack(fields))
-    schedule(user, wait, was_listed)
+    schedule(user, wait, next(before) ~= nil, before)
   end
   for how, by in pairs(ends) do total[how] = total[how] + by end
   for id, by in pairs(gained) do members[id] = (members[id] or 0) + by end
+  for id, by in pairs(turned) do flips[id] = (flips[id] or 0) + by end
   for _, ch in ipairs(refused) do letters[#letters + 1] = {user, ch} end
   outcome[#outcome + 1] = table.concat(said)
 end
@@ -122,6 +148,10 @@ end
 local function write_rest()
   write_lists()
   write_counts('members', members)
+  if counts_flips and next(flips) then
+    write_counts(flips_key, flips)
+    call('PEXPIRE', P .. flips_key, 50 * HOUR)
+  end
   write_counts('ledger', {superseded = total.s, unchanged = total.u, dead = total.x})
   for _, letter in ipairs(letters) do
     local ch = letter[2]

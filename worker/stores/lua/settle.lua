@@ -2,7 +2,8 @@
 -- that no longer exists is never created.
 -- ARGV: 3 claim id, 4 packed {{place in the claim from 1, verdict, reason}, ...}, 5 gap ms, 6 hold
 -- ms, 7 journal bytes, 8 request id, 9 verdict for all that is not named, or '',
--- 10 '1': only if the lease is over.
+-- 10 '1': only if the lease is over, 11 '1': data points have a budget,
+-- 12 ms for which nobody claims here, because of a pause that this request brought, or 0.
 -- Verdicts: 'd' delivered, 'r' surely not accepted, 'u' unknown, 'x' dead.
 -- Returns {users settled, values acknowledged, dead, realtime users ready, gatherer 0|1}, or {}.
 local claim_id = ARGV[3]
@@ -19,6 +20,7 @@ for _, named in ipairs(cmsgpack.unpack(ARGV[4])) do verdicts[named[1]] = named e
 local ends = {delivered = 0, superseded = 0, unchanged = 0, dead = 0, values = 0, resent = 0,
   objects = 0}
 local fresh, facts = {}, {}
+local taken, is_bounded = {}, ARGV[11] == '1'
 
 local function dead_letter(user, values, reason)
   local named = {}
@@ -32,6 +34,10 @@ end
 
 local function count_delivered(id, value)
   ends.values = ends.values + 1
+  if is_bounded then
+    taken[id] = (taken[id] or 0) + 1
+    taken['*'] = (taken['*'] or 0) + 1
+  end
   if value[7] == 0 then
     ends.resent = ends.resent + 1
     return
@@ -117,14 +123,23 @@ for n, place in ipairs(places) do
 end
 for _, item in ipairs(claim) do left = left or item ~= false end
 if #freed > 0 then in_pieces('HDEL', 'owned', freed) end
+local quiet_ms = tonumber(ARGV[12])
+if quiet_ms > 0 and call('PTTL', P .. 'quiet') < quiet_ms then
+  call('SET', P .. 'quiet', '1', 'PX', quiet_ms)
+end
 write_lists()
 write_counts('ledger', ends)
 write_counts('fresh', fresh)
+if next(taken) then
+  write_counts(points(), taken)
+  call('PEXPIRE', P .. points(), 3 * DAY)
+end
 if #facts > 0 then journal(tonumber(ARGV[7]), 'settle', {claim_id, ARGV[8], facts}) end
 if left then
   call('HSET', P .. 'claim', claim_id, cmsgpack.pack(claim))
 else
   call('HDEL', P .. 'claim', claim_id)
+  if is_bounded then call('HDEL', P .. 'flight', claim_id) end
   call('ZREM', P .. 'claims', claim_id)
 end
 return {#places, ends.values, ends.dead, call('ZCARD', P .. 'rt:ready'),

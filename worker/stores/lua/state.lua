@@ -6,6 +6,8 @@
 -- Fields of an attribute, in order (trailing defaults are cut off):
 --   V desired value, JSON text        T event ms   AM arrival ms   AS arrival sequence   PL place
 --   A acknowledged value, '' unknown  K acknowledged at ms         F flags
+--     (K 0 beside a value: no request of ours brought it there; an import says that Braze holds
+--     it, or it was read from Braze. There is no gap to keep, then.)
 --   D differs since ms                C desired changed at ms      E inbox entry ms
 --   S value of the last ambiguous send                             H hold until ms
 -- A user in flight is a field of `owned`: {claim id, {{id, T, AM, AS, PL}, ...}}, the versions
@@ -126,6 +128,18 @@ local function rounded(at, step) return math.ceil(at / step) * step end
 
 local function least(a, b) if a == nil or b < a then return b end return a end
 
+-- The budget of data points. An attribute that has none left is noted in `over`; users for whom it
+-- differs wait in `over:<id>`, at the time at which they could go otherwise, until there is room:
+-- see room() and let_go(). Whatever schedules a user asks here; only claim and free know the limits.
+local over = nil
+local function overs()
+  if not over then
+    over = {}
+    for _, id in ipairs(call('SMEMBERS', P .. 'over')) do over[id] = true end
+  end
+  return over
+end
+
 local LISTS = {r = {ready = 'rt:ready', held = 'rt:held'}, b = {ready = 'bt:ready', held = 'bt:held'}}
 local LIST_NAMES = {'rt:ready', 'rt:held', 'bt:ready', 'bt:held'}
 
@@ -137,7 +151,10 @@ local function waits(attributes, gap)
     local r = rule(id)
     if r[4] == 1 and differs(id, x) then
       local free = not_before(x, wire(id, x[V]), gap)
-      if r[1] == 'r' then
+      if overs()[id] then
+        local due = due_of(id, x)
+        wait['over:' .. id] = free > due and free or due
+      elseif r[1] == 'r' then
         if free > now then
           wait['rt:held'] = least(wait['rt:held'], rounded(free, math.max(lane_rules().linger, 1)))
         else
@@ -161,10 +178,16 @@ local function waits(attributes, gap)
   return wait
 end
 
--- Notes the lists that a user belongs to; with was_listed, those it may have to leave, too.
+-- Notes the lists that a user belongs to; with was_listed, those it may have to leave, too. An
+-- `over:` list is left only if `before`, what the user waited for until now, names it.
 -- Only for a user that no claim owns.
 local adds, leaves = {}, {}
-local function schedule(user, wait, was_listed)
+local function leave(user, name)
+  local list = leaves[name]
+  if not list then list = {}; leaves[name] = list end
+  list[#list + 1] = user
+end
+local function schedule(user, wait, was_listed, before)
   for name, score in pairs(wait) do
     local list = adds[name]
     if not list then list = {}; adds[name] = list end
@@ -173,10 +196,11 @@ local function schedule(user, wait, was_listed)
   end
   if was_listed then
     for _, name in ipairs(LIST_NAMES) do
-      if not wait[name] then
-        local list = leaves[name]
-        if not list then list = {}; leaves[name] = list end
-        list[#list + 1] = user
+      if not wait[name] then leave(user, name) end
+    end
+    if next(overs()) then
+      for name in pairs(before or {}) do
+        if not wait[name] and string.sub(name, 1, 5) == 'over:' then leave(user, name) end
       end
     end
   end
@@ -198,6 +222,70 @@ end
 local function write_counts(key, counts)
   for name, by in pairs(counts) do
     if by ~= 0 then call('HINCRBY', P .. key, name, by) end
+  end
+end
+
+-- Data points of today, and what may still be sent of an attribute. A claim books what it sends in
+-- `flight` until it ends, so that what Braze acknowledges never goes over the limit.
+local DAY = 86400000
+local per_day, per_audience = nil, nil
+local booked, room_left = nil, {}
+local function points() return 'points:' .. math.floor(now / DAY) end
+local function spent(id) return tonumber(call('HGET', P .. points(), id) or '0') end
+local function in_flight(id)
+  if not booked then
+    booked = {}
+    local claims = call('ZRANGE', P .. 'claims', 0, -1)
+    for from = 1, #claims, 1000 do
+      local to = math.min(from + 999, #claims)
+      for _, raw in ipairs(call('HMGET', P .. 'flight', unpack(claims, from, to))) do
+        for name, by in pairs(raw and cmsgpack.unpack(raw) or {}) do
+          booked[name] = (booked[name] or 0) + by
+        end
+      end
+    end
+  end
+  return booked[id] or 0
+end
+local function left_of(id, limit)
+  if not room_left[id] then room_left[id] = limit - spent(id) - in_flight(id) end
+  return room_left[id]
+end
+local function room(id)
+  local left = per_day and left_of('*', per_day) or math.huge
+  if per_audience and left > 0 then left = math.min(left, left_of(id, per_audience)) end
+  return left
+end
+local function spend(id, by)
+  if per_day then room_left['*'] = left_of('*', per_day) - by end
+  if per_audience then room_left[id] = left_of(id, per_audience) - by end
+end
+
+-- Lets at most `most` users of `over:<id>` go whose time comes until `latest`; returns how many.
+-- One that a claim owns only leaves: settling schedules it.
+local function let_go(id, most, latest)
+  local list, lane = P .. 'over:' .. id, LISTS[rule(id)[1]]
+  local found = call('ZRANGEBYSCORE', list, '-inf', latest, 'WITHSCORES', 'LIMIT', 0, most)
+  local users = {}
+  for i = 1, #found, 2 do users[#users + 1] = found[i] end
+  if #users == 0 then return 0 end
+  local owners = call('HMGET', P .. 'owned', unpack(users))
+  for n, user in ipairs(users) do
+    if not owners[n] then
+      local at = tonumber(found[2 * n])
+      local name = (at > now and rule(id)[1] == 'r') and lane.held or lane.ready
+      call('ZADD', P .. name, 'LT', at, user)
+    end
+  end
+  call('ZREM', list, unpack(users))
+  return #users
+end
+
+-- An attribute that nobody waits for any more is no longer over.
+local function forget_if_empty(id)
+  if room(id) > 0 and call('EXISTS', P .. 'over:' .. id) == 0 then
+    call('SREM', P .. 'over', id)
+    over[id] = nil
   end
 end
 

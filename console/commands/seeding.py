@@ -1,0 +1,290 @@
+"""`persona-sync seed`: takes over what Braze holds already, so that it is not sent again."""
+
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from console.commands.pausing import pause, resume
+from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
+from console.standing import destination_state
+from console.who import this_operator
+from worker.audiences.registry import load_registry
+from worker.bootstrap import Stores, make_stores
+from worker.braze.client import UnusableKey
+from worker.braze.instances import rest_url
+from worker.braze.readback import ReadBack
+from worker.settings import Settings, WrongSettings
+from worker.stores.allowance import OPERATOR
+from worker.stores.operators import Operators
+from worker.stores.seeding import Progress
+
+WHY = "seed"
+_SAID_EVERY = 10_000  # users, where there is no terminal to draw a bar on
+
+
+def seed_command(
+    users: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Only these users, an id a line; - for standard input."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Read from Braze what it holds of users whose values we do not know, and send only the rest.
+
+    It says first what that takes. Sending is paused meanwhile. Started again after Ctrl-C or a
+    kill, it goes on where it stopped. Needs a key with users.export.ids.
+    """
+    if users == "-" and not yes:
+        raise typer.BadParameter("standard input holds the users; give --yes", param_hint="--yes")
+    settings = Settings.load()
+    base_url = _base_url(settings)
+    stores = make_stores(settings, load_registry(settings.audiences))
+    reading = ReadBack(
+        base_url,
+        settings.api_key,
+        connect=settings.braze_connect_timeout,
+        total=settings.braze_request_timeout * 3,  # 50 whole profiles
+        proxy=settings.braze_proxy,
+    )
+    listed = _listed(users) if users is not None else None
+    try:
+        with stores.client:
+            _Seed(settings, stores, reading, listed, this_operator(by)).run(yes, as_json)
+    finally:
+        reading.close()
+
+
+class _Seed:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        reading: ReadBack,
+        users: Sequence[str] | None,
+        by: str,
+    ) -> None:
+        self._stores = stores
+        self._users = users
+        self._by = by
+        self._partitions = settings.partitions
+        self._operators = Operators(
+            stores.client, settings.same_attribute_gap, settings.journal_bytes
+        )
+        self._show: Callable[[Progress, str], None] = lambda progress, waiting: None
+        per_minute = settings.braze_exports_per_minute
+        self._seeder = Seeder(
+            stores.seeding,
+            reading.export_ids,
+            Pace(per_minute, time.monotonic, time.sleep),
+            Terms(
+                partitions=settings.partitions,
+                ids_per_request=settings.braze_ids_per_export,
+                per_minute=per_minute,
+                lag=settings.braze_export_lag,
+            ),
+            stores.allowance.now_ms,
+            random.random,
+            lambda progress, waiting: self._show(progress, waiting),
+        )
+
+    def run(self, yes: bool, as_json: bool) -> None:
+        """Estimate, ask, pause, read, resume, and say what was done."""
+        started = time.monotonic()
+        estimate = self._seeder.estimate(self._users)
+        source = "all" if self._users is None else "some"
+        before = self._stores.seeding.unfinished(self._partitions, source)
+        code = 0
+        try:
+            if estimate.users:
+                _tell(_estimate_said(estimate, before))
+                self._tell_of_the_inbox()
+                if not yes:
+                    _confirm()
+                self._seeder.try_access()
+                self._pause()
+            with _bar(estimate.users + (before.users if before else 0)) as self._show:
+                self._seeder.run(self._users, go_on=True)
+            self._operators.note(self._by, "seed", _said(self._seeder.done))
+            self._resume()
+        except Stuck as stuck:
+            _tell(f"{stuck} {self._left()}")
+            code = 1
+        except UnusableKey as error:
+            _tell(f"{error}. {self._left()}")
+            code = 2
+        except KeyboardInterrupt:
+            _tell(f"Interrupted. {self._left()}")
+            code = 130
+        report = self._report(estimate, before, round(time.monotonic() - started, 3), code == 0)
+        if as_json:
+            typer.echo(orjson.dumps(report).decode())
+        elif code == 0:
+            _show_report(report)
+        raise typer.Exit(code)
+
+    def _tell_of_the_inbox(self) -> None:
+        waiting = sum(self._stores.inbox.size(p) for p in range(self._partitions))
+        if waiting:
+            _tell(
+                f"{waiting:,} envelopes in the inbox are not applied yet; users who are only in "
+                "those are not known, and not read."
+            )
+
+    def _pause(self) -> None:
+        """Unless it is stopped already; then that is somebody else's to lift, or ours of before."""
+        if self._stores.allowance.destination().stop is None:
+            pause(self._stores, self._operators, self._by, WHY)
+
+    def _is_ours(self) -> bool:
+        found = self._stores.allowance.destination()
+        return found.stop == OPERATOR and found.why == WHY
+
+    def _resume(self) -> None:
+        if self._is_ours():
+            resume(self._stores, self._operators, self._by)
+
+    def _left(self) -> str:
+        """How things stand when it did not come to its end."""
+        if not self._is_ours():
+            return "To go on, start it again."
+        return (
+            "To go on where it stopped, start it again. Sending stays paused until then, so that "
+            "nobody who is still to be read is sent; `persona-sync resume` lifts that."
+        )
+
+    def _report(
+        self, estimate: Estimate, before: Progress | None, seconds: float, finished: bool
+    ) -> dict[str, Any]:
+        allowance = self._stores.allowance
+        state, reason, _ = destination_state(allowance.destination(), allowance.now_ms())
+        done = asdict(self._seeder.done)
+        saved = done.pop("equal")
+        return {
+            "finished": finished,
+            "resumed": before is not None,
+            "known": estimate.known,
+            **done,
+            "data_points_saved": saved,
+            "rate_limited": self._seeder.limited,
+            "seconds": seconds,
+            "destination": {"state": state, "reason": reason},
+        }
+
+
+def _base_url(settings: Settings) -> str:
+    if not settings.braze_endpoint:
+        raise WrongSettings(
+            "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance (such as US-01) or REST URL."
+        )
+    base_url = rest_url(settings.braze_endpoint)
+    settings.api_key()
+    return base_url
+
+
+def _listed(file: str) -> list[str]:
+    """The ids of a file, each once, in order."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--users") from None
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to be asked; give --yes", param_hint="--yes")
+    typer.confirm("Read them?", abort=True, err=True)
+
+
+def _tell(text: str) -> None:
+    Console(stderr=True, markup=False, highlight=False).print(text, soft_wrap=True)
+
+
+def _estimate_said(estimate: Estimate, before: Progress | None) -> str:
+    said = (
+        f"{estimate.users:,} of {estimate.known:,} users have values of which nobody knows what "
+        f"Braze holds: {estimate.values:,} values.\n"
+        f"To read them takes {estimate.requests:,} requests, {_span(estimate.minutes)} at "
+        f"{estimate.per_minute:,} a minute, and may save up to {estimate.values:,} data points.\n"
+        "Braze's export lags behind its writes: stop whatever else writes these attributes some "
+        "minutes before. Our own sending is paused meanwhile."
+    )
+    if before is not None:
+        said += f"\nThis goes on with a reading that was interrupted after {before.users:,} users."
+    return said
+
+
+def _span(minutes: float) -> str:
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes:,.0f} minutes" if minutes < 120 else f"about {minutes / 60:,.1f} hours"
+
+
+def _said(done: Progress) -> str:
+    return f"{done.users:,} users read: {done.equal:,} values equal, {done.to_send:,} to be sent"
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Progress, str], None]]:
+    """A bar on standard error; without a terminal a line now and then."""
+    out = Console(stderr=True, markup=False, highlight=False)
+    bars = Bars(
+        TextColumn("users read"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[waiting]}", markup=False),
+        console=out,
+        disable=not out.is_terminal,
+    )
+    task = bars.add_task("", total=total, waiting="")
+    said = 0
+
+    def show(progress: Progress, waiting: str) -> None:
+        nonlocal said
+        bars.update(task, completed=progress.users, waiting=waiting)
+        if waiting:
+            out.print(f"Waiting: {waiting}", soft_wrap=True)
+        elif not out.is_terminal and progress.users // _SAID_EVERY > said // _SAID_EVERY:
+            out.print(f"{progress.users:,} of {total:,} users read", soft_wrap=True)
+        said = progress.users
+
+    with bars:
+        yield show
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    out = Console(highlight=False, markup=False)
+    if not report["users"]:
+        out.print(
+            f"Nothing to read: of {report['known']:,} users there is no value of which nobody "
+            "knows what Braze holds."
+        )
+    else:
+        out.print(
+            f"Read {report['users']:,} users in {report['requests']:,} requests; Braze does not "
+            f"know {report['no_profile']:,} of them.\n"
+            f"Data points saved: {report['data_points_saved']:,}. Values that differ and are sent: "
+            f"{report['to_send']:,}. Sent or settled by us meanwhile: {report['left']:,}."
+        )
+    destination = report["destination"]
+    if destination["state"] == "paused":
+        out.print(f"Braze is paused ({destination['reason']}); `persona-sync resume` lifts that.")

@@ -1,0 +1,86 @@
+-- Takes over what was read from Braze, of values that nobody knew.
+-- ARGV: 3 packed {{user, {{id, JSON text}, ...}}, ...}, 4 when the reading began, ms, 5 by how much
+-- it may lag behind what was written, ms, 6 gap ms, 7 journal bytes, 8 packed counts of the run to
+-- add to, 9 how long the run's counts live, ms. Returns {values that are known now, of them equal
+-- to what is desired, of them to be sent, values left alone}.
+-- With '' as 4 it only looks: 3 is packed {user, ...}, and it returns packed {{user, {id, ...}},
+-- ...} of those users who have values to be read.
+--
+-- Left alone: what a request of ours settled, what is under way or refused, and a value of which
+-- one that was sent with an unknown end may have landed later than the reading shows.
+local given = cmsgpack.unpack(ARGV[3])
+
+local function may_be_read(owner, id, x, at)
+  return x[A] == '' and not has(x[F], REFUSED) and not claimed_rank(owner, id)
+    and (x[S] == '' or x[H] <= at)
+end
+local function owner_of(user)
+  local raw = call('HGET', P .. 'owned', user)
+  return raw and cmsgpack.unpack(raw)
+end
+
+if ARGV[4] == '' then
+  local found = {}
+  for _, user in ipairs(given) do
+    local owner, ids = owner_of(user), {}
+    for id, x in pairs(load(user)) do
+      if rule(id)[4] == 1 and may_be_read(owner, id, x, now) then ids[#ids + 1] = id end
+    end
+    if #ids > 0 then found[#found + 1] = {user, ids} end
+  end
+  return cmsgpack.pack(found)
+end
+
+local at, gap = tonumber(ARGV[4]) - tonumber(ARGV[5]), tonumber(ARGV[6])
+local known, equal, left, unchanged, facts = 0, 0, 0, 0, {}
+
+-- The end of an open change whose value Braze turns out to hold is `unchanged`.
+local function take(id, x, text)
+  x[A], x[K], x[S], x[H] = text, 0, '', 0
+  known = known + 1
+  if differs(id, x) then return end
+  equal = equal + 1
+  if has(x[F], OPEN) then
+    unchanged = unchanged + 1
+    x[F] = clear(x[F], OPEN)
+  end
+  x[D], x[C], x[E] = 0, 0, 0
+end
+
+-- All users are read before the first is written.
+local states, owners = {}, {}
+for i, item in ipairs(given) do
+  states[i], owners[i] = load(item[1]), owner_of(item[1])
+end
+for i, item in ipairs(given) do
+  local user, attributes, owner, taken = item[1], states[i], owners[i], {}
+  local before = owner and {} or waits(attributes, gap)
+  for _, value in ipairs(item[2]) do
+    local id = value[1]
+    local x = attributes[id]
+    if x and may_be_read(owner, id, x, at) then
+      take(id, x, value[2])
+      taken[#taken + 1] = value
+    else
+      left = left + 1
+    end
+  end
+  if #taken > 0 then
+    -- Whom a claim owns is scheduled when that is settled.
+    if not owner then schedule(user, waits(attributes, gap), true, before) end
+    local fields = {}
+    for _, value in ipairs(taken) do
+      fields[#fields + 1] = value[1]
+      fields[#fields + 1] = pack_attribute(attributes[value[1]])
+    end
+    call('HSET', P .. 'u:' .. user, unpack(fields))
+    facts[#facts + 1] = {user, taken}
+  end
+end
+write_lists()
+write_counts('ledger', {unchanged = unchanged})
+if #facts > 0 then journal(tonumber(ARGV[7]), 'seed', facts) end
+write_counts('seed', {values = known, equal = equal, to_send = known - equal, left = left})
+write_counts('seed', cmsgpack.unpack(ARGV[8]))
+call('PEXPIRE', P .. 'seed', ARGV[9])
+return {known, equal, known - equal, left}
