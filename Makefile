@@ -6,7 +6,7 @@ PYTHON ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check setup setup-demo clean
+.PHONY: help demo test test-slow bench check setup setup-demo clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ test: setup  ## all tests but the slow ones
 
 test-slow: setup  ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
+
+bench: setup  ## every measure of speed and cost, about ten minutes; ARGS='--only freshness'
+	@.venv/bin/python -m benchmarks.run $(ARGS)
 
 check: setup  ## lint, format, types, import directions
 	@.venv/bin/python -m ruff check .
