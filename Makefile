@@ -15,7 +15,7 @@ demo: setup-demo  ## sync example data to a pretended Braze on this machine, and
 	@.venv/bin/persona-sync demo
 
 test: setup  ## all tests but the slow ones
-	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup  ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow

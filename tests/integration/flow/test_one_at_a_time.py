@@ -36,7 +36,7 @@ def test_rule_5_no_overlap_under_concurrency(deployment: Deployment) -> None:
     report = deployment.sandbox.report()
     assert report["violations"] == {}, report["violation_samples"][:3]
     assert report["values_unchanged"] == 0
-    assert report["max_in_flight"] > 2
+    assert report["max_in_flight"] > 1  # or nothing was shown
     deployment.assert_right()
 
 
