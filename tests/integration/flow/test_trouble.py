@@ -43,8 +43,15 @@ def assert_normal(deployment: Deployment, worker: Worker) -> None:
         ("reset_before", {}),
         ("reset_after", {}),
         ("html", {"status": 502}),
+        ("cut", {}),
+        ("odd_message", {}),
+        ("hang", {"seconds": 2.0}),
+        ("drip", {"interval": 0.05}),
     ],
-    ids=["503", "reset_before", "reset_after", "html_502"],
+    ids=[
+        *("503", "reset_before", "reset_after", "html_502"),
+        *("cut", "odd_message", "hang", "drip"),
+    ],
 )
 def test_rule_9_burst_narrows_to_one_probe_and_widens_again(
     kind: str, options: dict[str, Any], deployment: Deployment
