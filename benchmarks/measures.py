@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stack import Shape, Stack, envelope, user_id, wait_for
+from benchmarks.stack import LIFTED, Shape, Stack, envelope, user_id, wait_for
 from producer.envelopes import Addressed
 from worker.pipeline.schedule import Lane
 
@@ -113,11 +113,13 @@ def freshness(rate: int = 500, seconds: int = 40, users: int = 100_000) -> Figur
         }
 
 
-def requests_per_second(threads: int = 128, seconds: float = 10) -> Figures:
+def requests_per_second(objects: int, threads: int = 128, seconds: float = 8) -> Figures:
     """Requests that one worker process keeps going against a Braze that takes 100 ms."""
-    users = 200_000
+    users = 200_000 if objects > 20 else 100_000
     load = _load(users, users, seed=3)
-    with _stack(Shape(threads=threads, latency=(0.1, 0.1))) as stack, stack.producer() as producer:
+    settings = {**LIFTED, "PERSONA_SYNC_BRAZE_OBJECTS_PER_REQUEST": str(objects)}
+    shape = Shape(threads=threads, latency=(0.1, 0.1), settings=settings)
+    with _stack(shape) as stack, stack.producer() as producer:
         stack.stores.allowance.stop("operator")
         for start in range(0, len(load), 8):
             producer.append(load[start : start + 8])
@@ -138,6 +140,8 @@ def requests_per_second(threads: int = 128, seconds: float = 10) -> Figures:
         return {
             "requests_per_second": round(statistics.median(busy)),
             "best_half_second": round(max(peaks)),
+            "users_per_second": round(statistics.median(busy) * objects),
+            "objects_per_request": objects,
             "threads": threads,
         }
 
@@ -222,7 +226,8 @@ MEASURES: dict[str, Callable[[], Figures]] = {
     ),
     "at the defaults (100 requests/s, gap 5 s)": at_the_defaults,
     "freshness, 500 changes/s": freshness,
-    "requests per second, one process, 100 ms Braze": requests_per_second,
+    "requests per second, one process, 100 ms Braze": lambda: requests_per_second(10),
+    "the same with 75 users a request": lambda: requests_per_second(75),
     "realtime beside 200,000 batched users due": starvation,
     "memory, 1,000,000 users": memory,
 }

@@ -129,6 +129,9 @@ def _options(
 
 def main() -> None:
     """Run the command. Exits 0: fine, 1: the answer is bad news, 2: wrong use or settings."""
+    if any(_is_no_text(argument) for argument in sys.argv[1:]):
+        print("An argument is not UTF-8; user ids and keys are.", file=sys.stderr)
+        sys.exit(2)
     try:
         app()
     except Exception as error:
@@ -138,6 +141,14 @@ def main() -> None:
         code, sentence = trouble
         print(sentence, file=sys.stderr)
         sys.exit(code)
+
+
+def _is_no_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def expected_trouble(error: Exception) -> tuple[int, str] | None:

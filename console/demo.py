@@ -143,7 +143,7 @@ class Demo:
     def stores(self) -> Stores:
         """The stores of the demo's system. Raises NothingRunning."""
         settings = self.settings()
-        return make_stores(settings, load_registry(settings.audiences))
+        return make_stores(settings, load_registry(settings.registry_file()))
 
     def take_in(self) -> dict[str, Any]:
         """Import the example through the command; its progress goes to the terminal."""
@@ -159,7 +159,7 @@ class Demo:
     def wait_until_idle(self, show: Callable[[Standing], None], limit: float) -> Standing:
         """Until both lanes are empty; batched changes wait for their boundary."""
         settings = self.settings()
-        registry = load_registry(settings.audiences)
+        registry = load_registry(settings.registry_file())
         stores = self.stores()
         deadline = time.monotonic() + limit
         with stores.client:
@@ -182,7 +182,7 @@ class Demo:
     def lanes(self) -> list[Row]:
         """Every audience and trait that is declared or arrived, with its lane and why."""
         settings = self.settings()
-        registry = load_registry(settings.audiences)
+        registry = load_registry(settings.registry_file())
         stores = self.stores()
         with stores.client:
             seen = read_seen(stores, settings.partitions)

@@ -1,6 +1,6 @@
 """The way in for Python programs: `publish(messages)`, or a Producer that stays open."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -103,6 +103,8 @@ class Producer:
         twice (for as long as PERSONA_SYNC_APPEND_MEMORY). Without a `batch_id` a repeated call
         appends again, which changes no value in Braze.
         """
+        if isinstance(messages, str | bytes | Mapping):
+            raise TypeError("publish takes a list of messages; put the one into a list")
         name = uuid4().hex if batch_id is None else _checked(batch_id)
         source = clean_name(source, 255)
         so_far = _SoFar()

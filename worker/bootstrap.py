@@ -176,7 +176,7 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     """
     is_shadow = settings.mode == "shadow"
     base_url = "" if is_shadow else _base_url(settings)
-    registry = load_registry(settings.audiences)
+    registry = load_registry(settings.registry_file())
     stores = make_stores(settings, registry)
     check_server(stores.client, settings.partitions)
     for partition in range(settings.partitions):

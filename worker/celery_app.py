@@ -7,10 +7,12 @@ No data travels in messages: Celery's Redis transport loses a message when a wor
 between taking it and noting it, so a message only says "there is work".
 """
 
+import warnings
 from functools import cache
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import SecurityWarning
 from kombu.entity import Queue
 from kombu.transport.redis import Channel
 from kombu.utils.scheduling import priority_cycle
@@ -79,6 +81,8 @@ def make_app() -> Celery:
     except (WrongSettings, NothingRunning) as error:
         raise SystemExit(f"persona-sync: {error}") from None
     configure(settings.log_level, settings.log_format)
+    # What it warns of, a worker of root that reads pickles, cannot be: JSON is all we accept.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     _let_workers_live_through_a_lost_broker()
     made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
     made.conf.update(

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         10, ge=1, le=10_000, description="Requests that may start at once after a quiet time."
     )
     braze_objects_per_request: int = Field(
-        75, ge=1, le=1_000, description="Braze's limit, all arrays together."
+        75, ge=1, le=75, description="Braze's limit, all arrays together."
     )
     braze_bytes_per_request: int = Field(
         4_000_000, ge=10_000, le=4_194_304, description="Braze refuses bodies over 4 MB."
@@ -267,6 +267,15 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise WrongSettings("\n".join(_said(item) for item in error.errors())) from None
+
+    def registry_file(self) -> Path:
+        """Where the registry is. Raises WrongSettings if one was named that is not there."""
+        if "audiences" in self.model_fields_set and not self.audiences.exists():
+            raise WrongSettings(
+                f"PERSONA_SYNC_AUDIENCES: there is no file {self.audiences}. Without it every "
+                "audience would be realtime and enabled; name the right file, or unset it."
+            )
+        return self.audiences
 
     def server_url(self) -> str:
         """The Redis URL: as set, or the embedded server's address.

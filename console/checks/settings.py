@@ -34,7 +34,7 @@ def look_at_settings(
 def look_at_audiences(settings: Settings) -> Finding:
     """audiences.yaml: valid, and how much it declares."""
     try:
-        registry = load_registry(settings.audiences)
+        registry = load_registry(settings.registry_file())
     except WrongRegistry as error:
         return bad(
             "audiences",

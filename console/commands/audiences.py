@@ -89,7 +89,7 @@ def validate_command(
 def list_command(as_json: AsJson = False) -> None:
     """Show every audience and trait: lane, interval, why. With a server, also what arrived."""
     settings = Settings.load()
-    registry = load_registry(settings.audiences)
+    registry = load_registry(settings.registry_file())
     seen = _seen(settings)
     declared = audiences_listed.rows(registry, seen)
     strangers = audiences_listed.undeclared(registry, seen) if seen else []
@@ -193,7 +193,7 @@ def import_command(
 
 def _explain_key(key: str, policy: Policy | None) -> Explained:
     settings = Settings.load()
-    registry = load_registry(settings.audiences)
+    registry = load_registry(settings.registry_file())
     registry = registry.under(policy or registry.policy)
     entry = registry.entry(key)
     if entry is None or not entry.is_synced:

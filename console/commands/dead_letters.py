@@ -217,7 +217,7 @@ class _Opened:
 @contextmanager
 def _opened(wanted: Wanted) -> Iterator[_Opened]:
     settings = Settings.load()
-    registry = load_registry(settings.audiences)
+    registry = load_registry(settings.registry_file())
     stores = make_stores(settings, registry)
     named = Wanted(
         wanted.reason, wanted.attribute, wanted.user, wanted.older_than, wanted.newer_than,

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any
 
 import typer
@@ -166,19 +167,18 @@ def _show(out: Console, facts: dict[str, Any], lanes: list[Row]) -> None:
 
 
 def _say_what_next(out: Console, demo: Demo, stay: bool) -> None:
+    command = "persona-sync" if which("persona-sync") else str(Path(sys.argv[0]))
     where = f"PERSONA_SYNC_DATA_DIR='{demo.folder}'"
     audiences = f"PERSONA_SYNC_AUDIENCES='{demo.folder}/audiences.yaml'"
     out.print("\nWhat to look at next")
     if stay:
-        out.print(f"  in another terminal:   {where} persona-sync status")
-        out.print(f"                         {where} persona-sync trace u1")
-        out.print(f"                         {audiences} persona-sync audiences explain lapsed_30d")
+        out.print(f"  in another terminal:   {where} {command} status")
+        out.print(f"                         {where} {command} trace u17")
+        out.print(f"                         {audiences} {command} audiences explain lapsed_30d")
         out.print("  Ctrl-C here ends it all.")
     else:
-        out.print(
-            "  persona-sync demo --stay   the same, and it goes on running for you to look at"
-        )
-        out.print(f"  {audiences} persona-sync audiences explain lapsed_30d")
+        out.print(f"  {command} demo --stay   the same, and it goes on running for you to look at")
+        out.print(f"  {audiences} {command} audiences explain lapsed_30d")
         out.print(
             f"  {demo.folder}/messages.ndjson.gz.refused.ndjson   refused lines, with reasons"
         )

@@ -54,7 +54,7 @@ def seed_command(
         raise typer.BadParameter("standard input holds the users; give --yes", param_hint="--yes")
     settings = Settings.load()
     base_url = _base_url(settings)
-    stores = make_stores(settings, load_registry(settings.audiences))
+    stores = make_stores(settings, load_registry(settings.registry_file()))
     reading = ReadBack(
         base_url,
         settings.api_key,

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from console.paper import for_people
 from console.standing import read_standing
 from worker.audiences.registry import load_registry
 from worker.bootstrap import make_stores
@@ -26,7 +26,7 @@ def status_command(
 ) -> None:
     """Show workers, inbox, lanes, destination and how every change ended."""
     settings = Settings.load()
-    registry = load_registry(settings.audiences)
+    registry = load_registry(settings.registry_file())
     stores = make_stores(settings, registry)
     with stores.client:
         report = read_standing(stores, registry, settings.partitions).report
@@ -37,7 +37,7 @@ def status_command(
 
 
 def _show(report: dict[str, Any]) -> None:
-    out = Console(highlight=False, markup=False)
+    out = for_people()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()

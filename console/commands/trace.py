@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from console.paper import for_people, plain
 from console.standing import iso
 from worker.audiences.registry import load_registry
 from worker.bootstrap import Stores, make_stores
@@ -20,7 +20,7 @@ def trace_command(
 ) -> None:
     """Show a user's desired and acknowledged values, when each is due, and their journal."""
     settings = Settings.load()
-    stores = make_stores(settings, load_registry(settings.audiences))
+    stores = make_stores(settings, load_registry(settings.registry_file()))
     with stores.client:
         report = read_trace(stores, user_id, partition_of(user_id, settings.partitions))
     if as_json:
@@ -72,11 +72,11 @@ def _entry(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    out = Console(highlight=False, markup=False)
+    out, user = for_people(), plain(report["user_id"])
     if not report["attributes"] and not report["journal"]:
-        out.print(f"Nothing is known of user {report['user_id']!r}: no change was ever accepted.")
+        out.print(f"Nothing is known of user {user!r}: no change was ever accepted.")
         return
-    table = Table(title=f"user {report['user_id']}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"user {user}", title_justify="left", box=None, pad_edge=False)
     for heading in ("attribute", "desired", "since", "acknowledged", "at", "lane", "next"):
         table.add_column(heading, overflow="fold")
     for name, found in report["attributes"].items():
@@ -99,4 +99,5 @@ def _show(report: dict[str, Any]) -> None:
     out.print("\njournal (what it still holds):")
     for entry in report["journal"]:
         rest = {k: v for k, v in entry.items() if k not in ("at", "fact")}
-        out.print(f"  {entry['at']}  {entry['fact']:<10} {orjson.dumps(rest).decode()}")
+        line = f"  {entry['at']}  {entry['fact']:<10} {orjson.dumps(rest).decode()}"
+        out.print(line, soft_wrap=True)

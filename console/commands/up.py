@@ -41,19 +41,22 @@ def up_command(
 
 
 def _check(settings: Settings) -> str:
-    """The REST URL of Braze, once everything needed is right.
+    """Where changes go, once everything needed is right.
 
     Otherwise raises WrongSettings, UnknownInstance, WrongRegistry, or redis-py's errors if a
     configured Redis does not answer.
     """
-    if not settings.braze_endpoint:
+    if settings.mode == "shadow":
+        endpoint = "nobody: this is shadow mode, everything is counted and nothing is sent"
+    elif not settings.braze_endpoint:
         raise WrongSettings(
             "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance, such as US-01 or EU-01, "
             "or to its REST URL."
         )
-    endpoint = rest_url(settings.braze_endpoint)
-    settings.api_key()
-    load_registry(settings.audiences)
+    else:
+        endpoint = rest_url(settings.braze_endpoint)
+        settings.api_key()
+    load_registry(settings.registry_file())
     if not settings.is_embedded:
         with Redis.from_url(settings.server_url()) as client:
             client.ping()

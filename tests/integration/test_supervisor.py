@@ -276,9 +276,11 @@ class TestUp:
     @staticmethod
     def _start(folder: Path, **env: str) -> "subprocess.Popen[str]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_SYNC_")}
+        registry = folder.parent / f"{folder.name}-audiences.yaml"
+        registry.touch()
         ours = {
             "PERSONA_SYNC_DATA_DIR": str(folder),
-            "PERSONA_SYNC_AUDIENCES": str(folder / "none.yaml"),
+            "PERSONA_SYNC_AUDIENCES": str(registry),
             "PERSONA_SYNC_BRAZE_ENDPOINT": "http://127.0.0.1:9",
             "PERSONA_SYNC_BRAZE_API_KEY": "hush",
             **env,

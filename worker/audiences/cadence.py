@@ -375,8 +375,8 @@ class _Reader:
         self._add(
             Code.NOT_DONE_WITHIN,
             span,
-            f"It holds for people who have no {_named(value.stream)} {_period(window)}, and only "
-            "the clock shows that this time has passed.",
+            f"It can hold for people who have no {_named(value.stream)} {_period(window)}, and "
+            "only the clock shows that this time has passed.",
         )
         self._stream(value.stream, place, windows=False)
 

@@ -14,6 +14,7 @@ from console.cli import app
 from worker.audiences.cadence import Code, KnownKeys, Lane, Policy, decide, read_cadence
 from worker.audiences.query.parse import parse_audience
 from worker.audiences.registry import Registry
+from worker.settings import WrongSettings
 
 FILE = """\
 lanes: {batched: {every: 1h}}
@@ -132,9 +133,16 @@ class TestList:
         assert re.match(r"audience +attribute +lane +every +why", lines[0])
         assert re.match(r"told +realtime +declared; .* disabled: nothing is sent", lines[3])
 
-    def test_no_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a file nothing is declared, and that is said."""
+    def test_a_named_file_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without it disabled audiences would be sent: it is not passed over."""
         monkeypatch.setenv("PERSONA_SYNC_AUDIENCES", "none.yaml")
+        assert isinstance(call("list").exception, WrongSettings)
+
+    def test_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a file nothing is declared, and that is said."""
+        monkeypatch.delenv("PERSONA_SYNC_AUDIENCES")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "audiences.yaml").unlink()
         done = call("list")
         assert done.exit_code == 0
         assert "every audience is realtime" in done.stdout

@@ -270,7 +270,7 @@ def test_a_reason_quotes_the_query_where_it_stands():
     assert (first.fragment, first.line, first.column) == (f"NOT ( {DONE} )", 2, 7)
     assert (second.fragment, second.line, second.column) == ("between(1 day, 2 days)", 3, 17)
     assert first.text == (
-        "It holds for people who have no 'x' in the last 7 days, and only the clock shows that "
+        "It can hold for people who have no 'x' in the last 7 days, and only the clock shows that "
         "this time has passed."
     )
 
