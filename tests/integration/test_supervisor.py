@@ -215,9 +215,11 @@ class TestStop:
         assert running.lines()[-1] == "a did not stop within 1 s and is killed"
 
 
+# Whoever runs the tests may have chosen to live through a closed terminal, as nohup does.
 UP = """
-import sys
+import signal, sys
 from console.supervisor import *
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 code = sys.argv[1]
 sys.exit(Supervisor([Part(n, [sys.executable, "-c", code]) for n in ("a", "b")]).run())
 """

@@ -115,7 +115,9 @@ class TestProcess:
             client.flushall()
 
         def made(**more: Any) -> Settings:
-            fields = {"redis_url": quick.url, "mode": "shadow", "audiences": tmp_path / "none"}
+            registry = tmp_path / "audiences.yaml"
+            registry.touch()
+            fields = {"redis_url": quick.url, "mode": "shadow", "audiences": registry}
             return Settings(**fields, **more)
 
         return made
