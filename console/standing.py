@@ -28,7 +28,12 @@ class Standing:
 def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standing:
     """Read the counters, the lists and the destination. Raises redis' errors."""
     now = stores.allowance.now_ms()
-    lanes = {lane: _lane(stores, lane, partitions, now) for lane in Lane}
+    # All claims are read for this: once, not for each lane.
+    in_flight = [stores.memberships.in_flight(partition) for partition in range(partitions)]
+    lanes = {
+        lane: _lane(stores, lane, partitions, now, sum(found[lane] for found in in_flight))
+        for lane in Lane
+    }
     realtime, batched = lanes[Lane.REALTIME], lanes[Lane.BATCHED]
     linger, _, every, offset = registry.lane_terms()
     inbox = sum(stores.inbox.size(partition) for partition in range(partitions))
@@ -143,7 +148,7 @@ def iso(at_ms: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _lane(stores: Stores, lane: Lane, partitions: int, now: int) -> dict[str, Any]:
+def _lane(stores: Stores, lane: Lane, partitions: int, now: int, in_flight: int) -> dict[str, Any]:
     waiting = [stores.memberships.waiting(p, lane, now) for p in range(partitions)]
     first = [item.first_due_ms for item in waiting if item.first_due_ms is not None]
     coming = [item.next_due_ms for item in waiting if item.next_due_ms is not None]
@@ -151,7 +156,7 @@ def _lane(stores: Stores, lane: Lane, partitions: int, now: int) -> dict[str, An
         "ready": sum(item.ready for item in waiting),
         "due": sum(item.due for item in waiting),
         "held": sum(item.held for item in waiting),
-        "in_flight": sum(stores.memberships.in_flight(p)[lane] for p in range(partitions)),
+        "in_flight": in_flight,
         "first_due_ms": min(first, default=None),
         "next_due_ms": min(coming, default=None),
     }

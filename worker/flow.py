@@ -212,9 +212,8 @@ class Flow:
                 break
             began = tools.clock()
             claim = self._claim(partition, lane, token, permit, limits)
-            are_many = claim.left >= limits[0]
+            are_many = bool(claim.users) and claim.left >= limits[0]
             if not claim.users:
-                are_many = False
                 continue
             # Somebody else may go on beside us; if permission had to be waited for, more hands
             # would not help.
