@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.braze import payload
 from worker.braze.client import UnusableKey
@@ -19,8 +19,9 @@ from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict,
 from worker.pipeline.reply import Reply
 from worker.pipeline.retry import delay, spread
 from worker.pipeline.schedule import Lane
-from worker.stores.allowance import Allowance
-from worker.stores.memberships import Claim, Memberships
+from worker.stores.allowance import Allowance, Learned, Permission
+from worker.stores.memberships import Claim, Memberships, Settled
+from worker.stores.scripts import Step
 
 # Left between the end of a request and the end of its lease, for settling.
 _MARGIN = 0.5
@@ -103,23 +104,31 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the allowance said when it was asked for the next request, with the end of this one."""
+
+    permit: str
+    permission: Permission
+
+
 def ask(
-    tools: Tools, lane: Lane, until: float, *, insists: bool = False
+    tools: Tools, lane: Lane, until: float, *, insists: bool = False, booked: Booked | None = None
 ) -> tuple[str | None, int, str]:
     """Get permission for one request before `until`: (permit or None, ms waited, why not).
 
-    The destination is looked at once more, so that nobody runs into a pause that began since. Who
-    `insists` has users in hand, and waits where others give up and come again.
+    After a wait the destination is looked at once more, so that nobody runs into a pause that
+    began since; where there was none, the allowance has just looked itself. Who `insists` has
+    users in hand, and waits where others give up and come again.
     """
-    permit = new_id()
-    # Realtime may book ahead; batched takes what is free now, so it never stands in the way.
-    longest = tools.policy.longest_reservation_ms if lane is Lane.REALTIME else 20
+    permit = booked.permit if booked else new_id()
+    permission = booked.permission if booked else None
     while True:
-        permission = tools.allowance.reserve(permit, lane, longest)
+        if permission is None:
+            permission = tools.allowance.reserve(permit, lane, _longest_wait(tools, lane))
         pause = permission.wait_ms / 1000
         if permission.is_granted:
-            stopping = tools.wait(pause) if permission.wait_ms else False
-            if stopping or not tools.allowance.may_go():
+            if permission.wait_ms and (tools.wait(pause) or not tools.allowance.may_go()):
                 tools.allowance.give_back(permit)
                 return None, permission.wait_ms, "paused"
             return permit, permission.wait_ms, ""
@@ -130,6 +139,21 @@ def ask(
             return None, 0, permission.why
         if tools.clock() + pause > until or tools.wait(pause + 0.02 * tools.random()):
             return None, 0, permission.why
+        permission = None
+
+
+def _longest_wait(tools: Tools, lane: Lane) -> int:
+    # Realtime may book ahead; batched takes what is free now, so it never stands in the way.
+    return tools.policy.longest_reservation_ms if lane is Lane.REALTIME else 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """One request that was made, and what its reply means; its permit is not given back yet."""
+
+    permit: str
+    reply: Reply
+    outcome: Outcome
 
 
 class Delivery:
@@ -153,8 +177,10 @@ class Delivery:
         self._quiet_ms = 0
         # Braze asked for smaller requests, and all workers have been told.
         self.was_too_large = False
+        # Asked for with the end of the last request, if `books`: a round trip less for the next.
+        self.booked: Booked | None = None
 
-    def run(self, permit: str, most_objects: int, most_bytes: int) -> None:
+    def run(self, permit: str, most_objects: int, most_bytes: int, *, books: bool = False) -> None:
         """Send everything that was claimed, as far as time and the destination allow."""
         self._permit = permit
         existing = self._tools.policy.update_existing_only
@@ -162,10 +188,14 @@ class Delivery:
         groups = deque(tuple(group) for group in packed)
         while groups:
             group = groups.popleft()
-            outcome = self._send(group)
-            if outcome is None:
+            sent = self._exchange(group)
+            if sent is None:
                 self._settle([(place, _NOT_SENT) for place in (*group, *_flat(groups))])
                 break
+            if _is_plain(sent.outcome):
+                self._end_plain(group, sent, books=books and not groups)
+                continue
+            outcome = self._learn(sent)
             items = list(zip(group, outcome.items, strict=True))
             if outcome.then is Then.HALVES:
                 self.was_too_large = True
@@ -219,6 +249,11 @@ class Delivery:
         return [(place, item) for place, item in items if not _is_final(item)]
 
     def _send(self, group: tuple[int, ...]) -> Outcome | None:
+        """One request, and what it teaches. None if it may not begin: nothing was sent."""
+        sent = self._exchange(group)
+        return self._learn(sent) if sent else None
+
+    def _exchange(self, group: tuple[int, ...]) -> "_Sent | None":
         """One request. None if it may not begin any more: nothing was sent."""
         tools = self._tools
         permit, self._permit = self._permit, None
@@ -242,22 +277,41 @@ class Delivery:
             tools.allowance.give_back(permit)
             raise
         outcome = read(reply, len(group), body_bytes=len(body), now=tools.wall())
-        return self._learn(permit, reply, outcome)
+        return _Sent(permit, reply, outcome)
 
-    def _learn(self, permit: str, reply: Reply, outcome: Outcome) -> Outcome:
-        """Tell all workers what the reply says, and give the verdicts as they stand after that."""
-        tools, policy = self._tools, self._tools.policy
-        if outcome.wait is not None:
-            outcome = replace(outcome, wait=spread(outcome.wait, tools.random()))
-        request = new_id()
-        learned = tools.allowance.report(
-            permit,
+    def _reporting(self, sent: "_Sent", outcome: Outcome) -> Step[Learned]:
+        return self._tools.allowance.reporting(
+            sent.permit,
             outcome,
-            status=str(reply.status or reply.trouble),
+            status=str(sent.reply.status or sent.reply.trouble),
             objects=len(outcome.items),
-            key_print=tools.key_print(),
+            key_print=self._tools.key_print(),
             final=sum(_is_final(item) for item in outcome.items),
         )
+
+    def _end_plain(self, group: tuple[int, ...], sent: "_Sent", *, books: bool) -> None:
+        """Everything was delivered: the report, the settling and the next permission in one go.
+
+        Nothing that the report could answer would change a verdict.
+        """
+        tools, items = self._tools, list(zip(group, sent.outcome.items, strict=True))
+        self._said(sent.reply, sent.outcome)
+        steps: list[Step[Any]] = [self._reporting(sent, sent.outcome), self._settling(items)]
+        permit = new_id()
+        if books:
+            longest = _longest_wait(tools, self._lane)
+            steps.append(tools.allowance.reserving(permit, self._lane, longest))
+        _, settled, *permission = tools.allowance.together(*steps)
+        if permission:
+            self.booked = Booked(permit, permission[0])
+        self._note_settled(items, settled)
+
+    def _learn(self, sent: "_Sent") -> Outcome:
+        """Tell all workers what the reply says, and give the verdicts as they stand after that."""
+        tools, policy, reply, outcome = self._tools, self._tools.policy, sent.reply, sent.outcome
+        if outcome.wait is not None:
+            outcome = replace(outcome, wait=spread(outcome.wait, tools.random()))
+        learned = self._reporting(sent, outcome).run()
         if outcome.course is Course.WAIT:
             seconds = outcome.wait
             if seconds is None:
@@ -297,17 +351,17 @@ class Delivery:
                 then=Then.NOTHING,
                 course=Course.STOP,
             )
-        self._tally.requests += 1
-        self._said(request, reply, outcome)
+        self._said(reply, outcome)
         return outcome
 
-    def _said(self, request: str, reply: Reply, outcome: Outcome) -> None:
+    def _said(self, reply: Reply, outcome: Outcome) -> None:
+        self._tally.requests += 1
         counted = Tally()
         counted.add(outcome.items)
         self._tools.record(
             facts.RequestEnded(
                 lane=self._lane.value,
-                request=f"{self._claim.id}.{request}",
+                request=f"{self._claim.id}.{new_id()}",
                 status=str(reply.status or reply.trouble),
                 users=len(outcome.items),
                 delivered=counted.delivered,
@@ -320,18 +374,31 @@ class Delivery:
         )
 
     def _settle(self, items: Sequence[tuple[int, ItemVerdict]]) -> None:
-        if not items:
-            return
-        self._tally.add([item for _, item in items])
-        settled = self._tools.memberships.settle(
+        if items:
+            self._note_settled(items, self._settling(items).run())
+
+    def _settling(self, items: Sequence[tuple[int, ItemVerdict]]) -> Step[Settled]:
+        return self._tools.memberships.settling(
             self._partition,
             self._claim.id,
             [(place, item.verdict, item.reason) for place, item in items],
             request_id=self._claim.id,
             quiet_ms=self._quiet_ms,
         )
+
+    def _note_settled(self, items: Sequence[tuple[int, ItemVerdict]], settled: Settled) -> None:
+        self._tally.add([item for _, item in items])
         if not settled.users:
             self._tools.record(facts.ClaimGone(claim=self._claim.id, users=len(items)))
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    """Everybody was delivered, and nothing else is to be done."""
+    return (
+        outcome.course is Course.FINE
+        and outcome.then is Then.NOTHING
+        and all(item.verdict is Verdict.DELIVERED for item in outcome.items)
+    )
 
 
 def _is_final(item: ItemVerdict) -> bool:

@@ -191,7 +191,7 @@ class Flow:
         budget = self._policy.realtime_budget if realtime else self._policy.budget
         until = tools.clock() + budget
         limits, asked_at = tools.allowance.limits(), tools.clock()
-        are_many, rung_at = False, 0.0
+        are_many, rung_at, booked = False, 0.0, None
         while not tools.wait(0):
             if tools.clock() >= until:
                 tally.ended = "budget"
@@ -205,7 +205,8 @@ class Flow:
                 if why:
                     tally.ended = why
                     break
-            permit, waited_ms, why = ask(tools, lane, until)
+            permit, waited_ms, why = ask(tools, lane, until, booked=booked)
+            booked = None
             if permit is None:
                 tools.memberships.stop_gathering(partition, lane, token)
                 tally.ended = why
@@ -221,9 +222,12 @@ class Flow:
                 rung_at = tools.clock()
                 self.ring(FLUSH_TASK[lane], partition, even_paused=False)
             delivery = Delivery(tools, partition, lane, claim, began, tally)
-            delivery.run(permit, *limits)
+            delivery.run(permit, *limits, books=are_many and tools.clock() < until)
+            booked = delivery.booked
             if delivery.was_too_large or tools.clock() - asked_at > _LIMITS_SECONDS:
                 limits, asked_at = tools.allowance.limits(), tools.clock()
+        if booked and booked.permission.is_granted:
+            tools.allowance.give_back(booked.permit)
         self._watch.give()
         return tally
 

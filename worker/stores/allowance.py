@@ -5,8 +5,9 @@ pause, a limit, refused credentials, smaller requests) holds for all of them at 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import msgpack
 
@@ -14,7 +15,7 @@ from worker.durations import to_ms
 from worker.pipeline.outcome import Outcome, Verdict
 from worker.pipeline.schedule import Lane
 from worker.stores.keys import COUNTS, DEST, PERMITS, VALVE
-from worker.stores.scripts import Scripts
+from worker.stores.scripts import Scripts, Step, together
 from worker.stores.server import Server
 
 # The stop that an operator's pause sets; see `held_by_hand` in report.lua.
@@ -100,7 +101,11 @@ class Allowance:
 
     def reserve(self, permit: str, lane: Lane, longest_wait_ms: int) -> Permission:
         """Ask for one request. Granted, the caller waits `wait_ms`, looks for a pause, and goes."""
-        granted, wait, why, reason = self._scripts.alone(
+        return self.reserving(permit, lane, longest_wait_ms).run()
+
+    def reserving(self, permit: str, lane: Lane, longest_wait_ms: int) -> Step[Permission]:
+        """`reserve`, prepared to go with other scripts in one round trip."""
+        step = self._scripts.step_alone(
             "reserve",
             [DEST, PERMITS],
             self._now(),
@@ -111,7 +116,7 @@ class Allowance:
             longest_wait_ms,
             to_ms(self.policy.permit_life),
         )
-        return Permission(granted == 1, int(wait), why.decode(), reason.decode())
+        return replace(step, read=_permission)
 
     def report(
         self,
@@ -127,13 +132,28 @@ class Allowance:
 
         Where the valve trips, nothing of this request may be counted dead.
         """
+        return self.reporting(
+            permit, outcome, status=status, objects=objects, key_print=key_print, final=final
+        ).run()
+
+    def reporting(
+        self,
+        permit: str,
+        outcome: Outcome,
+        *,
+        status: str,
+        objects: int,
+        key_print: str,
+        final: int,
+    ) -> Step[Learned]:
+        """`report`, prepared to go with other scripts in one round trip."""
         dead = sum(item.verdict is Verdict.DEAD for item in outcome.items)
         hints = outcome.hints
         packed = b""
         if hints and hints.remaining is not None and hints.reset_in is not None:
             reset_ms = max(0, round(hints.reset_in * 1000))
             packed = msgpack.packb((hints.limit or 0, hints.remaining, reset_ms))
-        failures, tripped = self._scripts.alone(
+        step = self._scripts.step_alone(
             "report",
             [DEST, PERMITS, VALVE, COUNTS],
             self._now(),
@@ -155,7 +175,7 @@ class Allowance:
             to_ms(self.policy.permit_life),
             self.policy.failures,
         )
-        return Learned(int(failures), tripped == 1)
+        return replace(step, read=_learned)
 
     def give_back(self, permit: str) -> None:
         """The request was not made after all; its slot is lost, its place is free again."""
@@ -224,6 +244,10 @@ class Allowance:
             min(self.policy.size, int(size)) if size else self.policy.size,
         )
 
+    def together(self, *steps: Step[Any]) -> list[Any]:
+        """Run prepared scripts in their order, in one round trip; see `scripts.together`."""
+        return together(self._client, *steps)
+
     def counts(self) -> dict[str, int]:
         """Requests and objects, in all and by status and course."""
         return {k.decode(): int(v) for k, v in self._client.hgetall(COUNTS).items()}
@@ -234,6 +258,16 @@ class Allowance:
             return self._clock()
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _permission(answer: Any) -> Permission:
+    granted, wait, why, reason = answer
+    return Permission(granted == 1, int(wait), why.decode(), reason.decode())
+
+
+def _learned(answer: Any) -> Learned:
+    failures, tripped = answer
+    return Learned(int(failures), tripped == 1)
 
 
 def _destination(fields: dict[bytes, bytes]) -> Destination:

@@ -5,7 +5,7 @@ may give another). The scripts are the only writers, and hold the rules; see `lu
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
@@ -15,7 +15,7 @@ from worker.pipeline.ingest import Ingested
 from worker.pipeline.outcome import Verdict
 from worker.pipeline.schedule import Lane
 from worker.stores.keys import key, prefix
-from worker.stores.scripts import Scripts
+from worker.stores.scripts import Scripts, Step
 from worker.stores.server import Server
 from worker.stores.terms import Terms
 
@@ -230,22 +230,33 @@ class Memberships:
         claims in this partition: who had permission before a pause began must not take what is
         given back because of it.
         """
+        return self.settling(partition, claim_id, verdicts, request_id, quiet_ms).run()
+
+    def settling(
+        self,
+        partition: int,
+        claim_id: str,
+        verdicts: Iterable[tuple[int, Verdict, str]],
+        request_id: str = "",
+        quiet_ms: int = 0,
+    ) -> Step[Settled]:
+        """`settle`, prepared to go with other scripts in one round trip."""
         named = [(place + 1, _CODE[verdict], reason) for place, verdict, reason in verdicts]
-        return self._settle(partition, claim_id, named, request_id, "", "0", quiet_ms)
+        return self._settling(partition, claim_id, named, request_id, "", "0", quiet_ms)
 
     def void(self, partition: int, claim_id: str) -> Settled:
         """End a claim whose lease is over: what it may have sent is unknown."""
-        return self._settle(partition, claim_id, [], "", "u", "1", 0)
+        return self._settling(partition, claim_id, [], "", "u", "1", 0).run()
 
     def end_unsent(self, partition: int, claim_id: str) -> Settled:
         """End a claim of which surely nothing was sent, and nothing will be."""
-        return self._settle(partition, claim_id, [], "", "r", "0", 0)
+        return self._settling(partition, claim_id, [], "", "r", "0", 0).run()
 
     def open_claims(self, partition: int) -> list[str]:
         """All claims that have not ended."""
         return [id_.decode() for id_ in self._client.hkeys(key(partition, "claim"))]
 
-    def _settle(
+    def _settling(
         self,
         partition: int,
         claim_id: str,
@@ -254,10 +265,11 @@ class Memberships:
         rest: str,
         only_expired: str,
         quiet_ms: int,
-    ) -> Settled:
-        result = self._run(
+    ) -> Step[Settled]:
+        step = self._scripts.step_on_partition(
             "settle",
-            partition,
+            prefix(partition),
+            self._clock() if self._clock else None,
             claim_id,
             msgpack.packb(named),
             to_ms(self._terms.gap),
@@ -269,10 +281,7 @@ class Memberships:
             int(self._terms.has_budget),
             quiet_ms,
         )
-        if not result:
-            return Settled()
-        users, values, dead, ready, gatherer = result
-        return Settled(users, values, dead, ready, bool(gatherer))
+        return replace(step, read=_settled)
 
     def waiting(self, partition: int, lane: Lane, now_ms: int) -> "Waiting":
         """How many users wait in a lane, and for what. Reads only."""
@@ -369,3 +378,10 @@ class Memberships:
             found = self._client.hgetall(key(partition, "names"))
             names.update({k.decode(): v.decode() for k, v in found.items()})
         return self._attributes.get(names[id_], names[id_])
+
+
+def _settled(result: Any) -> Settled:
+    if not result:
+        return Settled()
+    users, values, dead, ready, gatherer = result
+    return Settled(users, values, dead, ready, bool(gatherer))

@@ -4,12 +4,14 @@ Scripts are sent by digest and loaded when the server does not know them. Nothin
 twice: the client has no retries, because a late reply would be asked for again.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from redis.commands.core import Script
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from worker.stores.server import Server
 
@@ -18,6 +20,46 @@ ScriptFailed = ResponseError
 
 # Draining must go on when memory is full: what drains makes room (server 7.0 or later).
 _FLAGS = "#!lua flags=allow-oom\n"
+
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[Answer]):
+    """One call of a script, prepared: to be run alone, or with others in one round trip."""
+
+    script: Script
+    keys: list[str]
+    args: list[Any]
+    read: Callable[[Any], Answer]
+
+    def run(self) -> Answer:
+        """Run it now."""
+        return self.read(self.script(keys=self.keys, args=self.args))
+
+
+def together(client: Server, *steps: Step[Any]) -> list[Any]:
+    """Run steps in their order, in one round trip; each is atomic, all of them together are not.
+
+    All are run, whatever becomes of one; then the first failure is raised.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        for step in steps:
+            pipeline.evalsha(step.script.sha, len(step.keys), *step.keys, *step.args)
+        answers = pipeline.execute(raise_on_error=False)
+    ends: list[Any] = []
+    for step, answer in zip(steps, answers, strict=True):
+        if isinstance(answer, NoScriptError):
+            ends.append(step.run())
+        elif isinstance(answer, Exception):
+            ends.append(answer)
+        else:
+            ends.append(step.read(answer))
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+    return ends
 
 
 @cache
@@ -37,17 +79,29 @@ class Scripts:
 
     def on_partition(self, name: str, prefix: str, now: int | None, *args: Any) -> Any:
         """Run a script of one partition, with the shared state functions in front of it."""
+        return self.step_on_partition(name, prefix, now, *args).run()
+
+    def step_on_partition(self, name: str, prefix: str, now: int | None, *args: Any) -> Step[Any]:
+        """The same, prepared."""
         script = self._known.get(name)
         if script is None:
             script = self._client.register_script(_FLAGS + _source("state") + _source(name))
             self._known[name] = script
         clock = "" if now is None else now
-        return script(keys=[f"{prefix}ledger"], args=[prefix, clock, *args])
+        return Step(script, [f"{prefix}ledger"], [prefix, clock, *args], _as_it_is)
 
     def alone(self, name: str, keys: list[str], *args: Any) -> Any:
         """Run a script that stands by itself."""
+        return self.step_alone(name, keys, *args).run()
+
+    def step_alone(self, name: str, keys: list[str], *args: Any) -> Step[Any]:
+        """The same, prepared."""
         script = self._known.get(name)
         if script is None:
             script = self._client.register_script(_FLAGS + _source(name))
             self._known[name] = script
-        return script(keys=keys, args=list(args))
+        return Step(script, keys, list(args), _as_it_is)
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer

@@ -206,6 +206,22 @@ local function schedule(user, wait, was_listed, before)
   end
 end
 
+-- `dirty:<id>` holds exactly the users with D of this attribute, scored by it. Whatever changes D
+-- says so here, with what it was; the lists are written by write_lists(). Once for each user and
+-- attribute in a script.
+local function note_dirty(user, id, was, since)
+  if was == since then return end
+  local name = 'dirty:' .. id
+  if since == 0 then
+    leave(user, name)
+  else
+    local list = adds[name]
+    if not list then list = {}; adds[name] = list end
+    list[#list + 1] = since
+    list[#list + 1] = user
+  end
+end
+
 -- Lua hands over a bounded number of arguments at once.
 local function in_pieces(command, name, list)
   for from = 1, #list, 1000 do
