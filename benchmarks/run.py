@@ -15,28 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measures import MEASURES, Figures
-
-RESULTS = Path(__file__).parent / "results"
-# What a measure must reach on two cores, and what it aims at; peers' figures in README.md.
-FLOORS: dict[str, dict[str, tuple[float, float]]] = {
-    "throughput, 0 ms Braze, 1 worker": {
-        "changes_per_second": (15_000, 30_000),
-        "cpu_us_per_change": (60, 40),
-        "mean_fill": (74, 75),
-        "unchanged_values_sent": (0, 0),
-    },
-    "throughput, 50-150 ms Braze, 1 worker": {"changes_per_second": (12_000, 25_000)},
-    "freshness, 500 changes/s": {
-        "p50_ms": (600, 350),
-        "p95_ms": (1_200, 600),
-        "p99_ms": (2_500, 1_000),
-    },
-    "requests per second, one process, 100 ms Braze": {"requests_per_second": (500, 1_000)},
-    "memory, 1,000,000 users": {"bytes_per_user": (350, 200)},
-}
-SMALLER_IS_BETTER = {
-    "cpu_us_per_change", "unchanged_values_sent", "p50_ms", "p95_ms", "p99_ms", "bytes_per_user",
-}  # fmt: skip
+from benchmarks.results import kept, rows, shown_in_readme
+from benchmarks.standards import FLOORS, SMALLER_IS_BETTER
 
 
 def main() -> int:
@@ -62,10 +42,8 @@ def main() -> int:
     result = {**conditions(), "repeat": given.repeat, "measures": measured}
     missed = misses(measured)
     if given.write:
-        RESULTS.mkdir(exist_ok=True)
-        file = RESULTS / f"{result['at'][:10]}-{result['commit'][:8]}.json"
-        file.write_text(json.dumps(result, indent=2) + "\n")
-        out.print(f"written to {file}")
+        out.print(f"written to {kept(result)}")
+        shown_in_readme()
     if given.json:
         print(json.dumps(result))
     else:
@@ -93,13 +71,10 @@ def misses(measured: dict[str, Figures]) -> list[str]:
 
 
 def show(out: Console, measured: dict[str, Figures]) -> None:
-    """Print the figures with their floors and aims."""
-    table = Table("measure", "figure", "value", "floor", "aim")
-    for name, figures in measured.items():
-        for figure, value in figures.items():
-            floor, aim = FLOORS.get(name, {}).get(figure, ("", ""))
-            table.add_row(name, figure, str(value), str(floor), str(aim))
-            name = ""
+    """Print the figures with their floors, their aims and what peers do."""
+    table = Table("measure", "figure", "value", "floor", "aim", "peers")
+    for row in rows(measured):
+        table.add_row(*row)
     out.print(table)
 
 
