@@ -43,6 +43,8 @@ def kill_the_server(deployment: Deployment, start: Start, times: int) -> None:
     assert deployment.ledger()["dead"] == 0
     for worker in workers:
         assert worker.is_running, worker.said()[-3000:]
+        assert "Traceback" not in worker.said()
+        assert "DeprecationWarning" not in worker.said()
 
 
 def test_killed_server_loses_nothing(deployment: Deployment, start: Start) -> None:
