@@ -43,6 +43,10 @@ SUBCOMMANDS = {
         "console.commands.trace:trace_command",
         "Say where one user is: wanted, delivered, when next.",
     ),
+    "forget": _Subcommand(
+        "console.commands.forgetting:forget_command",
+        "Delete a user, and skip later changes.",
+    ),
     "seed": _Subcommand(
         "console.commands.seeding:seed_command",
         "Read from Braze what it holds already, and send only the rest.",

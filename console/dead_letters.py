@@ -173,7 +173,7 @@ class Replay:
     def _some(
         self, partition: int, kind: str, letters: list[DeadLetter], replayed: Replayed
     ) -> None:
-        if kind == "object":
+        if kind in ("object", "deletion"):
             found, due = self._operators.replay(partition, [it.id for it in letters], self._by)
             replayed.letters += found
             replayed.due += due

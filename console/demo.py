@@ -40,6 +40,7 @@ FAULTS = [
 ]  # fmt: skip
 ENVIRONMENT = {
     "PERSONA_SYNC_SAME_ATTRIBUTE_GAP": "2s",
+    "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT": "3s",
     "PERSONA_SYNC_AMBIGUOUS_HOLD": "3s",
     "PERSONA_SYNC_LOG_LEVEL": "INFO",
 }
@@ -143,7 +144,7 @@ class Demo:
     def stores(self) -> Stores:
         """The stores of the demo's system. Raises NothingRunning."""
         settings = self.settings()
-        return make_stores(settings, load_registry(settings.registry_file()))
+        return make_stores(settings)
 
     def take_in(self) -> dict[str, Any]:
         """Import the example through the command; its progress goes to the terminal."""

@@ -1,16 +1,25 @@
 """What is printed for people: tables as wide as the terminal, whole lines where there is none."""
 
 import sys
+from typing import IO, Any, cast
 
 from rich.console import Console
 
-_WIDE = 240  # columns: nothing is broken that a file or another program reads
+from worker.pipeline.notices import many
+
+__all__ = ["for_people", "many", "plain"]
+
+_WIDE = 10_000  # columns: nothing is broken that a file or another program reads
 
 
-def for_people() -> Console:
-    """A console on standard output that takes data as it is: no markup, no highlighting."""
-    width = None if sys.stdout.isatty() else _WIDE
-    return Console(highlight=False, markup=False, width=width, soft_wrap=not sys.stdout.isatty())
+def for_people(*, stderr: bool = False) -> Console:
+    """A console on standard output, or error, that takes data as it is: no markup, no
+    highlighting."""
+    out = sys.stderr if stderr else sys.stdout
+    if out.isatty():
+        return Console(highlight=False, markup=False, stderr=stderr)
+    trimmed = cast("IO[str]", _Trimmed(out))
+    return Console(highlight=False, markup=False, width=_WIDE, soft_wrap=True, file=trimmed)
 
 
 def plain(text: str) -> str:
@@ -18,3 +27,17 @@ def plain(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+class _Trimmed:
+    """A stream without the spaces with which a table fills its lines up."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        self._out.write("\n".join(line.rstrip(" ") for line in text.split("\n")))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)

@@ -1,29 +1,35 @@
-"""Which parts make the local system: the embedded server, workers, the beat."""
+"""Which parts make the local system: the embedded server, workers, the beat, the producer."""
 
 import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
 from console.local_server import LOG_FILE, is_ready
 from console.supervisor import Part
-from worker.contract import QUEUES
-from worker.settings import Settings
+from worker.contract import CANNOT_START_CODE, QUEUES
+from worker.settings import Settings, split_address
 
 _APP = "worker.celery_app"
 
-# Together below 20 s: beat, then the workers, then the server.
+# Together below 20 s: beat, then the workers and the producer, then the server.
 _BEAT_GRACE = timedelta(seconds=1)
 _WORKER_GRACE = timedelta(seconds=15)
 _SERVER_GRACE = timedelta(seconds=3)
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def local_parts(settings: Settings, *, workers: int = 1, concurrency: int = 32) -> list[Part]:
-    """The parts in the order they are started: a server if none is configured, workers, beat."""
+def local_parts(
+    settings: Settings, *, workers: int = 1, concurrency: int = 32, takes_http: bool = False
+) -> list[Part]:
+    """The parts in the order they are started: a server if none is configured, the HTTP producer
+    if it is wanted, workers, beat."""
     names = [f"worker{number}" for number in range(1, workers + 1)]
     return [
         *([server_part(settings)] if settings.is_embedded else []),
+        *([producer_part(settings)] if takes_http else []),
         *(worker_part(name, concurrency=concurrency) for name in names),
         beat_part(settings),
     ]
@@ -57,6 +63,7 @@ def worker_part(name: str, *, concurrency: int = 32) -> Part:
         stage=1,
         grace=_WORKER_GRACE,
         ready=_answers_a_ping(name),
+        helpless_code=CANNOT_START_CODE,
     )
 
 
@@ -72,6 +79,21 @@ def beat_part(settings: Settings) -> Part:
         env=_environment(),
         stage=2,
         grace=_BEAT_GRACE,
+        helpless_code=CANNOT_START_CODE,
+    )
+
+
+def producer_part(settings: Settings) -> Part:
+    """The HTTP producer. Without it, what was accepted is delivered all the same."""
+    return Part(
+        name="producer",
+        command=[sys.executable, "-m", "producer"],
+        env=_environment(),
+        stage=1,
+        grace=_WORKER_GRACE,
+        essential=False,
+        ready=lambda: _lives(settings.producer_bind),
+        helpless_code=CANNOT_START_CODE,
     )
 
 
@@ -83,6 +105,19 @@ def shown_url(url: str) -> str:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _lives(address: str) -> bool:
+    """True if `/healthz` answers there."""
+    host, port = split_address(address) or ("", 0)
+    connection = HTTPConnection(_ANYWHERE.get(host, host), port, timeout=1)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _answers_a_ping(name: str) -> Callable[[], bool]:

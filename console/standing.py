@@ -1,14 +1,35 @@
-"""How the system stands, read from the stores: what `status` prints and the demo waits for."""
+"""How the system stands, read from the stores: what `status` prints and the demo waits for.
 
+What rules the system (budget, lanes) is the workers' to say, not this process's own settings.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from console.deletions_shown import deletions
+from console.instants import iso
+from console.notices_shown import shown as notices_shown
 from worker.audiences.registry import Registry
 from worker.bootstrap import Stores
+from worker.pipeline.notices import in_words
 from worker.pipeline.schedule import Lane, boundary_after
+from worker.settings import Settings
+from worker.snapshot import LaneSnapshot, Snapshot, take
 from worker.stores.allowance import OPERATOR, Destination
-from worker.stores.budget import DAY_MS
+from worker.stores.budget import DAY_MS, Over
+from worker.stores.in_force import Published
+
+__all__ = [
+    "Standing",
+    "bounds_of",
+    "destination_state",
+    "iso",
+    "partitions_of",
+    "read_standing",
+    "state_said",
+    "stop_said",
+]
 
 NOTICES_SHOWN = 20
 
@@ -25,138 +46,123 @@ class Standing:
         return bool(self.report["idle"])
 
 
+def partitions_of(stores: Stores, settings: Settings) -> int:
+    """How many there are: the server knows since the first start; before it, the settings."""
+    return stores.in_force.partitions() or settings.partitions
+
+
 def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standing:
     """Read the counters, the lists and the destination. Raises redis' errors."""
-    now = stores.allowance.now_ms()
-    # All claims are read for this: once, not for each lane.
-    in_flight = [stores.memberships.in_flight(partition) for partition in range(partitions)]
-    lanes = {
-        lane: _lane(stores, lane, partitions, now, sum(found[lane] for found in in_flight))
-        for lane in Lane
-    }
-    realtime, batched = lanes[Lane.REALTIME], lanes[Lane.BATCHED]
-    linger, _, every, offset = registry.lane_terms()
-    inbox = sum(stores.inbox.size(partition) for partition in range(partitions))
-    balance = stores.ledger.balance(partitions)
+    seen = take(stores, partitions)
+    rules = stores.in_force.latest()
+    over = stores.budget.held(partitions, seen.now_ms)
     mode = stores.mode.read()
-    in_shadow = mode.counted_in_shadow(balance.values)
-    refused, skipped = stores.ledger.door(partitions)
-    destination = stores.allowance.destination()
-    state, reason, until = destination_state(destination, now)
-    oldest = realtime["first_due_ms"]
-    next_boundary = batched["next_due_ms"] or boundary_after(now, every, offset)
-    over = stores.budget.held(partitions, now)
-    busy = inbox or any(
-        (
-            sum(item.users for item in over),
-            realtime["ready"], realtime["held"], realtime["in_flight"],
-            batched["due"], batched["held"], batched["in_flight"],
-        )
-    )  # fmt: skip
+    in_shadow = mode.counted_in_shadow(seen.balance.values)
+    notices = stores.notices.latest(NOTICES_SHOWN)
+    is_stopped = seen.destination.stop is not None
     return Standing(
         {
             "mode": mode.mode or "live",
-            "workers": stores.workers.alive(),
-            "inbox": inbox,
-            "lanes": {
-                "realtime": {
-                    "ready": realtime["ready"],
-                    "held": realtime["held"],
-                    "in_flight": realtime["in_flight"],
-                    "oldest_age_s": (
-                        None
-                        if oldest is None
-                        else max(0.0, round((now - oldest + linger) / 1e3, 3))
-                    ),
-                },
-                "batched": {
-                    "pending": batched["ready"] - batched["due"],
-                    "due": batched["due"],
-                    "held": batched["held"],
-                    "in_flight": batched["in_flight"],
-                    "next_boundary": iso(next_boundary),
-                },
-            },
-            "destination": {
-                "state": state,
-                "reason": reason,
-                "until": iso(until) if until else None,
-            },
+            "workers": seen.workers,
+            "in_force": {"worker": rules.worker, "since": iso(rules.at_ms)} if rules else None,
+            "inbox": seen.inbox,
+            "lanes": _lanes(seen, _lane_terms(stores, registry)),
+            "destination": _destination(seen),
             "budget": {
-                "per_day": stores.budget.per_day,
-                "per_audience": stores.budget.per_audience,
-                "today": stores.budget.today(partitions, now),
-                "until": iso((now // DAY_MS + 1) * DAY_MS),
-                "held": [
-                    {"audience": item.audience, "today": item.points, "users": item.users}
-                    for item in over
-                ],
+                **bounds_of(stores, rules),
+                "today": stores.budget.today(partitions, seen.now_ms),
+                **_held(over, seen.now_ms),
             },
-            "notices": [
-                {
-                    "at": iso(item.at_ms),
-                    "kind": item.kind,
-                    "audience": item.audience or None,
-                    "text": item.text,
-                }
-                for item in stores.notices.latest(NOTICES_SHOWN)
-            ],
-            "dead_letters": sum(stores.dead_letters.size(p) for p in range(partitions)),
-            "idle": not busy,
-            "ends": balance.ends,
-            "accepted": balance.accepted,
-            "pending": balance.pending,
-            "refused": refused,
-            "skipped": skipped,
-            "data_points": balance.values - in_shadow,
+            "notices": notices_shown(notices, now_ms=seen.now_ms, is_stopped=is_stopped),
+            "dead_letters": seen.dead_letters,
+            "deletions": deletions(stores, partitions, seen.now_ms),
+            "idle": not (seen.is_busy or any(item.users for item in over)),
+            "ends": seen.balance.ends,
+            "accepted": seen.balance.accepted,
+            "pending": seen.balance.pending,
+            "refused": seen.refused,
+            "skipped": seen.skipped,
+            "data_points": seen.balance.values - in_shadow,
             "shadow_data_points": in_shadow,
-            "resent": balance.resent,
+            "resent": seen.balance.resent,
         }
     )
 
 
+def _lane_terms(stores: Stores, registry: Registry) -> tuple[int, int, int, int]:
+    """As published; before the first start, those of this process's file."""
+    page = stores.rulebook.read(0)
+    return page.rules.lanes if page.version else registry.lane_terms()
+
+
+def _lanes(seen: Snapshot, terms: tuple[int, int, int, int]) -> dict[str, Any]:
+    linger, _, every, offset = terms
+    realtime, batched = seen.lanes[Lane.REALTIME], seen.lanes[Lane.BATCHED]
+    next_boundary = batched.next_due_ms or boundary_after(seen.now_ms, every, offset)
+    return {
+        "realtime": {
+            "ready": realtime.ready,
+            "held": realtime.held,
+            "in_flight": realtime.in_flight,
+            "oldest_age_s": _age(realtime, seen.now_ms, linger),
+        },
+        "batched": {
+            "pending": batched.pending,
+            "due": batched.due,
+            "held": batched.held,
+            "in_flight": batched.in_flight,
+            "next_boundary": iso(next_boundary),
+        },
+    }
+
+
+def _age(lane: LaneSnapshot, now_ms: int, linger_ms: int) -> float | None:
+    """Seconds since the oldest change; it was due a linger after it came."""
+    if lane.first_due_ms is None:
+        return None
+    return max(0.0, round((now_ms - lane.first_due_ms + linger_ms) / 1e3, 3))
+
+
+def _destination(seen: Snapshot) -> dict[str, Any]:
+    state, reason, until = destination_state(seen.destination, seen.now_ms)
+    return {"state": state, "reason": reason, "until": iso(until) if until else None}
+
+
+def bounds_of(stores: Stores, rules: Published | None) -> dict[str, Any]:
+    """The bounds that the workers keep to; before the first has started, those of the settings."""
+    if rules is None:
+        return {"per_day": stores.budget.per_day, "per_audience": stores.budget.per_audience}
+    return {
+        "per_day": rules.settings.get("data_points_per_day"),
+        "per_audience": rules.settings.get("data_points_per_audience_per_day"),
+    }
+
+
+def _held(over: Sequence[Over], now_ms: int) -> dict[str, Any]:
+    return {
+        "until": iso((now_ms // DAY_MS + 1) * DAY_MS),
+        "held": [
+            {"audience": item.audience, "today": item.points, "users": item.users} for item in over
+        ],
+    }
+
+
 def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None, int | None]:
-    """`connected`, `slowed`, `paused` or `unreachable`; why; until when (ms), if that is known."""
-    if found.stop:
+    """The destination's own word, reason and end (ms); an operator's stop with who and why."""
+    state, reason, until = found.state(now_ms)
+    if found.stop == OPERATOR:
         since = iso(found.stopped_at_ms) if found.stopped_at_ms else None
-        is_ours = found.stop == OPERATOR
-        reason = stop_said(found.stop, found.by, found.why, since) if is_ours else found.stop
-        return "paused", reason, None
-    if found.width and found.failures:
-        until = found.until_ms if found.until_ms > now_ms else None
-        return "unreachable", found.last_reason, until
-    if found.until_ms > now_ms:
-        return "paused", found.reason, found.until_ms
-    if found.width:
-        return "slowed", "recovering", None
-    if found.most_objects or found.most_bytes:
-        return "slowed", "smaller_requests", None
-    if found.hint_left == 0 and found.hint_reset_ms > now_ms:
-        return "slowed", "rate_limit_remaining", found.hint_reset_ms
-    return "connected", None, None
+        reason = stop_said(OPERATOR, found.by, found.why, since)
+    return state, reason, until
+
+
+def state_said(state: str, reason: str | None, until: str | None = None) -> str:
+    """A state for people: `slowed: its limit of requests is used up for now, until T`."""
+    why = f": {in_words(reason)}" if reason else ""
+    return f"{state}{why}" + (f", until {until}" if until else "")
 
 
 def stop_said(stop: str, by: str | None, why: str | None, since: str | None) -> str:
     """A stop in words: `operator: WHY (by NAME, since T)`; who and why only an operator has."""
     told = ", ".join([*([f"by {by}"] if by else []), *([f"since {since}"] if since else [])])
-    return stop + (f": {why}" if why else "") + (f" ({told})" if told else "")
-
-
-def iso(at_ms: int) -> str:
-    """An instant in UTC with `Z`, to the millisecond."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _lane(stores: Stores, lane: Lane, partitions: int, now: int, in_flight: int) -> dict[str, Any]:
-    waiting = [stores.memberships.waiting(p, lane, now) for p in range(partitions)]
-    first = [item.first_due_ms for item in waiting if item.first_due_ms is not None]
-    coming = [item.next_due_ms for item in waiting if item.next_due_ms is not None]
-    return {
-        "ready": sum(item.ready for item in waiting),
-        "due": sum(item.due for item in waiting),
-        "held": sum(item.held for item in waiting),
-        "in_flight": in_flight,
-        "first_due_ms": min(first, default=None),
-        "next_due_ms": min(coming, default=None),
-    }
+    return in_words(stop) + (f": {why}" if why else "") + (f" ({told})" if told else "")

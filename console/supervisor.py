@@ -44,6 +44,8 @@ class Part:
     ready: Callable[[], bool] | None = None  # None: as soon as it runs
     ready_within: timedelta = timedelta(seconds=60)  # then the next one is started all the same
     look_at: str = "its last lines are above"  # where to look when it is given up
+    # The exit code by which it says that only a person can help: it is not started again.
+    helpless_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ class Supervisor:
     def run(self, *, handle_signals: bool = True) -> int:
         """Start the parts and keep them running; return when all have been stopped.
 
-        0: it was asked to stop. 1: an essential part died too often. Once; signals can be
-        handled in the main thread only.
+        0: it was asked to stop. 1: an essential part died too often, or cannot start until a
+        person helps. Once; signals can be handled in the main thread only.
         """
         said_ready = False
         with _signals_call(self._signalled) if handle_signals else nullcontext():
@@ -239,7 +241,11 @@ class Supervisor:
         for child in self._children:
             if child.process is not None and child.has_ended():
                 returncode = self._bury(child)
-                if not self._stopping:
+                if self._stopping:
+                    continue
+                if returncode == child.part.helpless_code:
+                    self._give_up(child, f"{child.part.name} cannot start: {child.part.look_at}.")
+                else:
                     self._died(child, why_it_ended(returncode))
 
     def _read(self, child: "_Child") -> bool:
@@ -288,12 +294,16 @@ class Supervisor:
             child.start_at = now + wait
             self.say(f"{name} stopped: {why}. It is started again in {wait:g} s.")
             return
-        child.start_at, child.given_up = float("inf"), True
         policy = child.restarts.policy
-        self.say(
+        self._give_up(
+            child,
             f"{name} stopped: {why}. That was death {policy.deaths} within "
-            f"{_seconds(policy.within):g} s: it is given up; {child.part.look_at}."
+            f"{_seconds(policy.within):g} s: it is given up; {child.part.look_at}.",
         )
+
+    def _give_up(self, child: "_Child", said: str) -> None:
+        child.start_at, child.given_up = float("inf"), True
+        self.say(said)
         self._failed = self._failed or child.part.essential
 
     def _stop_all(self) -> None:

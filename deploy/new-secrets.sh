@@ -28,6 +28,12 @@ make() { # NAME CONTENT
 make redis_password "$(random)"
 make redis_url "redis://:$(cat "$folder/redis_password")@server:6379/0"
 make flower_login "admin:$(random)"
+# What Segment is given: `source:key` for its libraries, the rest for its webhook.
+make write_keys "segment:$(random)"
+make shared_secret "$(random)"
+make webhook_token "$(random)"
+# Where notices go, a URL as Slack gives it; an empty file: nowhere.
+[ -e "$folder/notice_webhook" ] || : >"$folder/notice_webhook"
 if [ "${1:-}" = demo ]; then
     make braze_api_key sandbox-key
 elif [ ! -s "$folder/braze_api_key" ]; then

@@ -16,6 +16,7 @@ from worker.braze.client import BrazeClient, UnusableKey
 from worker.braze.instances import UnknownInstance, rest_url
 from worker.braze.readback import NotRead, ReadBack
 from worker.delivery import TODO
+from worker.pipeline.notices import in_words
 from worker.pipeline.outcome import Course, read
 from worker.pipeline.reply import Reply, Trouble
 from worker.settings import Settings, WrongSettings
@@ -37,6 +38,8 @@ _LATE = {
 
 def look_at_braze(settings: Settings, wall: Callable[[], float] = time.time) -> list[Finding]:
     """One harmless request (an empty array), and two that only read."""
+    if settings.mode == "shadow" and not settings.braze_endpoint:
+        return all_unseen(BRAZE_CHECKS, "in shadow mode no endpoint is needed, and none is set")
     try:
         base_url = rest_url(settings.braze_endpoint or "")
         key = braze_key(settings)
@@ -81,7 +84,7 @@ def judge(reply: Reply, place: str, now: float) -> tuple[Finding, Finding]:
     if outcome.course is Course.STOP:
         way = good("braze", said)
         todo = TODO.get(outcome.reason, "Check PERSONA_SYNC_BRAZE_ENDPOINT and the proxy, if any.")
-        reason = outcome.reason.replace("_", " ")
+        reason = in_words(outcome.reason)
         if outcome.reason in ("wrong_address", "redirected"):
             away = unseen("braze_key", f"Braze is not at {place}")
             return bad("braze", f"{said}: {reason}", todo), away

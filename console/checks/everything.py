@@ -1,12 +1,13 @@
 """All checks in their order. Each looks for itself: one that fails does not hide the others."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote, urlsplit
 
 from console.checks.braze import BRAZE_CHECKS, look_at_braze
-from console.checks.finding import Finding, all_unseen
+from console.checks.finding import Finding, all_unseen, cleaned
 from console.checks.running import RUNNING_CHECKS, look_at_running
 from console.checks.server import SERVER_CHECKS, look_at_server
 from console.checks.settings import look_at_audiences, look_at_settings
@@ -21,7 +22,8 @@ def check_everything(
 ) -> list[Finding]:
     """Look at everything that can be looked at. Raises nothing for what it finds.
 
-    Findings never show a secret: those that the settings hold are blotted out last of all.
+    Findings never show a secret: those that the settings hold are blotted out last of all, where
+    something repeats what is not ours.
     """
     settings, findings = look_at_settings(load, os.environ)
     if settings is None:
@@ -38,7 +40,28 @@ def check_everything(
         stores = make_stores(settings)
         with stores.client:
             findings += look_at_running(stores, settings)
-    return without_secrets(findings, secrets_of(settings))
+    return without_secrets(named_as_set(findings, settings), secrets_of(settings))
+
+
+def named_as_set(findings: Iterable[Finding], settings: Settings) -> list[Finding]:
+    """The same findings; a secret that comes from a file goes by the variable of that file."""
+    names = [
+        f"PERSONA_SYNC_{name.removesuffix('_file').upper()}"
+        for name in type(settings).model_fields
+        if name.endswith("_file") and name.removesuffix("_file") in type(settings).model_fields
+        if getattr(settings, name) is not None
+    ]
+
+    def named(text: str) -> str:
+        for name in names:
+            if f"{name}_FILE" not in text:
+                text = re.sub(rf"\b{name}\b", f"{name}_FILE", text)
+        return text
+
+    return [
+        Finding(it.check, it.ok, named(it.detail), named(it.todo) if it.todo else None)
+        for it in findings
+    ]
 
 
 def secrets_of(settings: Settings) -> set[str]:
@@ -65,17 +88,15 @@ def _secrets_in(text: str) -> set[str]:
 
 
 def without_secrets(findings: Iterable[Finding], secrets: Iterable[str]) -> list[Finding]:
-    """The same findings with every secret blotted out."""
+    """The same findings as they are shown, every secret blotted out of what came from outside. Our
+    own sentences stay as they are: a key may be a word that they use."""
     longest_first = sorted(secrets, key=len, reverse=True)
 
     def clean(text: str) -> str:
         for secret in longest_first:
-            # A shorter one is no secret, and blotting it out would spoil the words.
+            # A shorter one is no secret, and blotting it out would tell more than it hides.
             if len(secret) >= 4:
                 text = text.replace(secret, _HIDDEN)
         return text
 
-    return [
-        Finding(it.check, it.ok, clean(it.detail), clean(it.todo) if it.todo else None)
-        for it in findings
-    ]
+    return [cleaned(finding, clean) for finding in findings]

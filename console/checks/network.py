@@ -13,6 +13,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from console.checks.finding import from_outside
+
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
@@ -148,7 +150,8 @@ def _shake_hands(way: socket.socket, parts: SplitResult, whose: str) -> socket.s
         return context.wrap_socket(way, server_hostname=parts.hostname)
     except ssl.SSLCertVerificationError as error:
         raise _Blocked(
-            f"TLS: the certificate of {_place(parts)} is not good: {error.verify_message}",
+            f"TLS: the certificate of {_place(parts)} is not good: "
+            f"{from_outside(error.verify_message)}",
             f"Check {_setting(whose)}; if something between here and there opens TLS, exempt it.",
         ) from None
     except (ssl.SSLError, TimeoutError, ConnectionError) as error:

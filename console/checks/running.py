@@ -3,20 +3,34 @@
 from redis.exceptions import RedisError
 
 from console.checks.finding import Finding, all_unseen, bad, good, unseen
-from console.standing import destination_state, iso
+from console.checks.rules import look_at_rules
+from console.paper import many
+from console.standing import bounds_of, destination_state, iso, state_said
 from worker.bootstrap import Stores
 from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
 from worker.delivery import TODO
 from worker.pipeline.schedule import Lane
 from worker.settings import Settings
 from worker.stores.allowance import OPERATOR
+from worker.stores.budget import DAY_MS
 
-RUNNING_CHECKS = ("workers", "beat", "inbox", "lanes", "destination", "dead_letters")
+RUNNING_CHECKS = (
+    "workers",
+    "settings_in_force",
+    "mode",
+    "beat",
+    "inbox",
+    "lanes",
+    "destination",
+    "budget",
+    "dead_letters",
+)
 # The tick is the least urgent task, so a busy worker may be late with it.
 TICK_LATE_MS = 30_000
 INBOX_OLD_MS = 60_000
 LANE_LATE_MS = 300_000
 BELLS_MANY = 1_000
+_NAMED = 5
 
 _MEND = "Look at `persona-sync status`, and mend what keeps Braze from answering."
 
@@ -26,7 +40,17 @@ def look_at_running(stores: Stores | None, settings: Settings, why: str = "") ->
     if stores is None:
         return all_unseen(RUNNING_CHECKS, why)
     findings: list[Finding] = []
-    looks = (_workers, _beat, _inbox, _lanes, _destination, _dead_letters)
+    looks = (
+        _workers,
+        look_at_rules,
+        _mode,
+        _beat,
+        _inbox,
+        _lanes,
+        _destination,
+        _budget,
+        _dead_letters,
+    )
     for name, look in zip(RUNNING_CHECKS, looks, strict=True):
         try:
             findings.append(look(stores, settings))
@@ -66,14 +90,14 @@ def _inbox(stores: Stores, settings: Settings) -> Finding:
     fullest, now = max(sizes), stores.allowance.now_ms()
     since = [at for p in range(settings.partitions) if (at := _oldest_ms(stores, p))]
     age_ms = max(0, now - min(since, default=now))
-    said = f"{sum(sizes):,} envelopes"
+    there = many(sum(sizes), "envelope")
     if sum(sizes):
-        said += f", the oldest for {age_ms / 1000:,.0f} s"
+        there += f", the oldest for {age_ms / 1000:,.0f} s"
     todo = "Start more workers, and look at their log for why they do not apply it."
     if fullest >= settings.inbox_high_water:
-        return bad("inbox", f"{said}: it is full, senders are refused", todo)
+        return bad("inbox", f"{there}: it is full, senders are refused", todo)
     late = age_ms > INBOX_OLD_MS or fullest * 2 >= settings.inbox_high_water
-    return good("inbox", said, todo if late else None)
+    return good("inbox", there, todo if late else None)
 
 
 def _oldest_ms(stores: Stores, partition: int) -> int | None:
@@ -90,13 +114,15 @@ def _lanes(stores: Stores, settings: Settings) -> Finding:
             waiting = stores.memberships.waiting(partition, lane, now)
             due += waiting.due
             first = min(first, waiting.first_due_ms or now)
-    said = f"{due:,} users due" + (f", the oldest for {(now - first) / 1000:,.0f} s" if due else "")
+    there = f"{many(due, 'user')} due" + (
+        f", the oldest for {(now - first) / 1000:,.0f} s" if due else ""
+    )
     bells = _bells(stores, settings)
     if bells is not None and bells > BELLS_MANY:
         todo = "Start workers; the messages in Celery's queues carry no data, and pile up."
-        return good("lanes", f"{said}; {bells:,} messages in Celery's queues", todo)
+        return good("lanes", f"{there}; {bells:,} messages in Celery's queues", todo)
     late = now - first > LANE_LATE_MS
-    return good("lanes", said, _MEND if late else None)
+    return good("lanes", there, _MEND if late else None)
 
 
 def _bells(stores: Stores, settings: Settings) -> int | None:
@@ -112,7 +138,7 @@ def _destination(stores: Stores, _: Settings) -> Finding:
     state, reason, until = destination_state(found, now)
     if state == "connected":
         return good("destination", "connected: nothing holds it back")
-    said = f"{state}: {reason}" + (f", until {iso(until)}" if until else "")
+    stands = state_said(state, reason, iso(until) if until else None)
     if found.stop == OPERATOR:
         todo = "When what it was paused for is over: `persona-sync resume`."
     elif found.stop == "valve":
@@ -124,8 +150,45 @@ def _destination(stores: Stores, _: Settings) -> Finding:
     elif state == "unreachable":
         todo = _MEND
     else:
-        return good("destination", f"{said}; this passes")
-    return bad("destination", said, todo)
+        return good("destination", f"{stands}; this passes")
+    return bad("destination", stands, todo)
+
+
+def _mode(stores: Stores, _: Settings) -> Finding:
+    mode = stores.mode.read().mode
+    if mode == "shadow":
+        return good(
+            "mode",
+            "shadow: everything is computed and counted, and nothing is sent to Braze",
+            "To send, start all workers with PERSONA_SYNC_MODE=live, and say with "
+            "PERSONA_SYNC_ADOPT_SHADOW what the shadow's values are worth.",
+        )
+    if mode == "forgetting":
+        return good("mode", "going live: what shadow acknowledged is being made unknown")
+    return good("mode", "live: changes are sent to Braze" if mode else "no worker has started yet")
+
+
+def _budget(stores: Stores, settings: Settings) -> Finding:
+    now, partitions = stores.allowance.now_ms(), settings.partitions
+    bounds = bounds_of(stores, stores.in_force.latest())
+    over = [item for item in stores.budget.held(partitions, now) if item.users]
+    if over:
+        names = ", ".join(item.audience for item in over[:_NAMED])
+        more = f" and {len(over) - _NAMED:,} more" if over[_NAMED:] else ""
+        waiting = many(sum(item.users for item in over), "user")
+        return good(
+            "budget",
+            f"the data points of today are spent for {names}{more}: {waiting} held",
+            f"They go on at {iso((now // DAY_MS + 1) * DAY_MS)}; to go on now, raise "
+            "PERSONA_SYNC_DATA_POINTS_PER_DAY or PERSONA_SYNC_DATA_POINTS_PER_AUDIENCE_PER_DAY, "
+            "and restart the workers.",
+        )
+    if not any(bounds.values()):
+        return good("budget", "no bound on data points is set")
+    today = many(stores.budget.today(partitions, now), "data point")
+    told = [f"{bounds['per_day']:,} in all"] if bounds["per_day"] else []
+    told += [f"{bounds['per_audience']:,} each"] if bounds["per_audience"] else []
+    return good("budget", f"{today} today, of {', '.join(told)}")
 
 
 def _dead_letters(stores: Stores, settings: Settings) -> Finding:

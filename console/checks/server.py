@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as ServerSlow
 
-from console.checks.finding import Finding, all_unseen, bad, good, unseen
+from console.checks.finding import Finding, all_unseen, bad, from_outside, good, unseen
 from console.checks.network import refusal
 from worker.bootstrap import OLDEST_SERVER, connect
 from worker.settings import NothingRunning, Settings, WrongSettings
@@ -237,20 +237,19 @@ def _writable(client: Server, info: Mapping[str, Any]) -> Finding:
             "Give the user all commands on keys ps1:* (ACL: ~ps1:* +@all -@dangerous +info).",
         )
     except RedisError as error:
-        said = _said(error)
-        if said.startswith("NOREPLICAS"):
+        if str(error).startswith("NOREPLICAS"):
             return bad(
                 check,
                 "too few replicas are connected, so that it takes no writes",
                 "Bring the replicas back, or lower `min-replicas-to-write`.",
             )
-        if said.startswith("MISCONF"):
+        if str(error).startswith("MISCONF"):
             return bad(
                 check,
                 "it cannot write to its disk, so that it takes no writes",
                 "See the server's log, and whether its disk is full.",
             )
-        return bad(check, f"a write was refused: {said}", "See the server's log.")
+        return bad(check, f"a write was refused: {_said(error)}", "See the server's log.")
     return good(check, "it takes writes and scripts")
 
 
@@ -296,7 +295,7 @@ def _partitions(client: Server, settings: Settings) -> Finding:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return from_outside(" ".join(str(error).split())[:200]) if str(error) else type(error).__name__
 
 
 def _size(count: int) -> str:

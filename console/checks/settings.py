@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Callable, Mapping
 
-from console.checks.finding import Finding, bad, good
+from console.checks.finding import Finding, bad, from_outside, good
+from console.paper import many
 from worker.audiences.registry import WrongRegistry, load_registry
 from worker.braze.client import UnusableKey
 from worker.braze.instances import UnknownInstance, rest_url
@@ -47,7 +48,7 @@ def look_at_audiences(settings: Settings) -> Finding:
             "audiences",
             f"{settings.audiences} does not exist: every audience is undeclared, and realtime",
         )
-    count = f"{len(registry.audiences)} audiences, {len(registry.traits)} traits"
+    count = f"{many(len(registry.audiences), 'audience')}, {many(len(registry.traits), 'trait')}"
     return good("audiences", f"{settings.audiences} declares {count}")
 
 
@@ -65,11 +66,16 @@ def braze_key(settings: Settings) -> str:
 def _endpoint(settings: Settings) -> Finding | None:
     todo = "Set PERSONA_SYNC_BRAZE_ENDPOINT to your Braze instance, such as US-01, or REST URL."
     if not settings.braze_endpoint:
+        if settings.mode == "shadow":
+            return None  # nothing is sent
         return bad("settings", "PERSONA_SYNC_BRAZE_ENDPOINT is not set", todo)
     try:
         rest_url(settings.braze_endpoint)
     except UnknownInstance as error:
-        return bad("settings", f"PERSONA_SYNC_BRAZE_ENDPOINT: {error}", todo)
+        # Somebody may have put the key there.
+        given = settings.braze_endpoint.strip()
+        said = str(error).replace(given, from_outside(given))
+        return bad("settings", f"PERSONA_SYNC_BRAZE_ENDPOINT: {said}", todo)
     return None
 
 
@@ -83,6 +89,8 @@ def _api_key(settings: Settings) -> Finding | None:
     except UnusableKey as error:
         return bad("settings", f"PERSONA_SYNC_BRAZE_API_KEY: {error}", todo)
     except WrongSettings as error:
+        if settings.mode == "shadow":
+            return None
         said = "PERSONA_SYNC_BRAZE_API_KEY is not set"
         return bad("settings", str(error) if settings.braze_api_key_file else said, todo)
     return None
@@ -119,14 +127,21 @@ def _url(read: Callable[[], str], name: str) -> Finding | None:
 
 
 def _strange(environment: Mapping[str, str]) -> list[Finding]:
-    """Variables that look like ours and are none: nobody reads them."""
+    return [
+        good("settings", f"{name} is no setting, and has no effect", todo)
+        for name, todo in strange_variables(environment)
+    ]
+
+
+def strange_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Variables that look like ours and are none, so that nobody reads them; what to do."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     found = []
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             close = difflib.get_close_matches(name.upper(), known, n=1)
             todo = f"Did you mean {close[0]}?" if close else f"Remove {name}."
-            found.append(good("settings", f"{name} is no setting, and has no effect", todo))
+            found.append((name, todo))
     return found
 
 

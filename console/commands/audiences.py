@@ -2,19 +2,20 @@
 
 import sys
 import time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Never
 
 import orjson
 import typer
 from redis.exceptions import RedisError
-from rich.console import Console
 
 from console import audiences_explained, audiences_listed
 from console.audiences_explained import Explained
 from console.audiences_import import CannotEdit, Step, difference, plan, put, written
 from console.audiences_listed import Seen, read_seen, table_of
+from console.audiences_refused import Refused, not_declared, query_refused, registry_refused
+from console.paper import for_people, many
+from console.standing import partitions_of
 from worker.audiences.cadence import Lane, Policy, decide, read_cadence
 from worker.audiences.query.errors import QueryError
 from worker.audiences.query.parse import parse_audience, parse_trait
@@ -23,6 +24,7 @@ from worker.audiences.registry import (
     Registry,
     WrongRegistry,
     load_registry,
+    read_in_part,
     read_registry,
     registry_text,
 )
@@ -72,14 +74,17 @@ def validate_command(
         "traits": len(registry.traits),
         "realtime": lanes.count(Lane.REALTIME),
         "batched": lanes.count(Lane.BATCHED),
+        "not_synced": len(registry.entries) - len(lanes),
         "disagreeing": disagreeing,
     }
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
     typer.echo(
-        f"{where} is fine: {len(registry.audiences)} audiences and {len(registry.traits)} traits, "
-        f"{report['realtime']} realtime, {report['batched']} batched."
+        f"{where} is fine: {many(len(registry.audiences), 'audience')} and "
+        f"{many(len(registry.traits), 'trait')}; {report['realtime']} realtime, "
+        f"{report['batched']} batched"
+        + (f", {report['not_synced']} not synced." if report["not_synced"] else ".")
     )
     for key in disagreeing:
         typer.echo(f"  {key}: {audiences_listed.why(registry.decisions[key])}")
@@ -106,7 +111,7 @@ def list_command(as_json: AsJson = False) -> None:
     if not declared and not strangers:
         typer.echo(f"{settings.audiences} declares nothing: every audience is realtime.")
         return
-    Console(markup=False, highlight=False).print(table_of([*declared, *strangers]))
+    for_people().print(table_of([*declared, *strangers]))
 
 
 @app.command("explain")
@@ -128,20 +133,28 @@ def explain_command(
 ) -> None:
     """Say why an audience, or a query, is realtime or batched. Needs no server.
 
-    Exits 2 for a query that is refused, with the place; 1 for a key that is not declared.
+    Exits 2 for a query that is refused, with the place; 1 for a key that is not declared. With
+    --json that is a document, too: `error`, with code, reason and position.
     """
     if (key is None) == (query is None):
         raise typer.BadParameter("give a KEY, or a query with --query", param_hint="KEY")
     if query is None and (kind is not None or is_trait):
         raise typer.BadParameter("this belongs to --query", param_hint="--type, --trait")
-    if query is not None:
-        found = _explain_query(query, kind or Kind.USERS, is_trait, policy)
-    else:
-        found = _explain_key(str(key), policy)
+    try:
+        if query is not None:
+            found = _explain_query(query, kind or Kind.USERS, is_trait, policy)
+        else:
+            found = _explain_key(str(key), policy)
+    except Refused as refused:
+        if as_json:
+            typer.echo(orjson.dumps(refused.as_json()).decode())
+        else:
+            print(refused, file=sys.stderr)
+        raise typer.Exit(refused.exit_code) from None
     if as_json:
         typer.echo(orjson.dumps(audiences_explained.as_json(found)).decode())
     else:
-        typer.echo(audiences_explained.as_text(found, Console().width))
+        typer.echo(audiences_explained.as_text(found, for_people().width))
 
 
 @app.command("import")
@@ -193,11 +206,11 @@ def import_command(
 
 def _explain_key(key: str, policy: Policy | None) -> Explained:
     settings = Settings.load()
-    registry = load_registry(settings.registry_file())
+    registry = _registry_without_mistakes(settings.registry_file(), key)
     registry = registry.under(policy or registry.policy)
     entry = registry.entry(key)
     if entry is None or not entry.is_synced:
-        _unknown(key, registry, settings.audiences)
+        raise not_declared(key, registry, settings.audiences)
     return Explained.at(
         _now_ms(),
         entry.key,
@@ -215,7 +228,7 @@ def _explain_query(text: str, kind: Kind, is_trait: bool, policy: Policy | None)
     try:
         query = parse_trait(text, kind) if is_trait else parse_audience(text, kind)
     except QueryError as error:
-        _fail(error.render(), 2)
+        raise query_refused(error, kind, is_trait) from None
     decision = decide(read_cadence(query, registry.policy, registry.known), None)
     every, offset = registry.every(None), registry.lane_terms()[3]
     return Explained.at(_now_ms(), None, registry.policy, decision, query, every, offset)
@@ -235,15 +248,23 @@ def _registry_if_right() -> Registry:
         return Registry()
 
 
-def _unknown(key: str, registry: Registry, path: Path) -> Never:
-    keys = [entry.key for entry in registry.entries if entry.is_synced]
-    near = get_close_matches(key[:255], keys, 3, 0.5)
-    said = f"{path} declares no {key!r}."
-    if near:
-        said += f" Did you mean {' or '.join(near)}?"
-    else:
-        said += " What is not declared is realtime. `persona-sync audiences list` shows the keys."
-    _fail(said, 1)
+def _registry_without_mistakes(path: Path, key: str) -> Registry:
+    """The registry; mistakes elsewhere in it do not stop the explaining of this key."""
+    try:
+        return load_registry(path)
+    except WrongRegistry as error:
+        try:
+            registry, doubtful = read_in_part(registry_text(path), str(path))
+        except (FileNotFoundError, WrongRegistry):
+            raise registry_refused(error) from None
+        if key in doubtful or registry.entry(key) is None:
+            raise registry_refused(error) from None
+        print(
+            f"{path} has mistakes in other entries (see `persona-sync audiences validate`): "
+            "references to those are not followed, and no worker starts with it.",
+            file=sys.stderr,
+        )
+        return registry
 
 
 def _now_ms() -> int:
@@ -258,7 +279,7 @@ def _seen(settings: Settings) -> Seen | None:
     try:
         stores = make_stores(settings)
         with stores.client:
-            return read_seen(stores, settings.partitions)
+            return read_seen(stores, partitions_of(stores, settings))
     except NothingRunning:
         return None
     except RedisError:

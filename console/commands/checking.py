@@ -7,11 +7,11 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from console.checks.everything import check_everything
 from console.checks.finding import Finding
+from console.paper import for_people
 
 
 def check_command(
@@ -32,7 +32,7 @@ def check_command(
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    out = Console(highlight=False, markup=False)
+    out = for_people()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(style="bold", no_wrap=True)

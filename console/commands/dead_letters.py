@@ -16,11 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from console.dead_letters import Chosen, Replay, Wanted, drop, shown, summary
-from console.standing import destination_state
+from console.paper import for_people, many
+from console.standing import destination_state, partitions_of
 from console.who import this_operator
 from worker.audiences.registry import load_registry
 from worker.bootstrap import Stores, make_stores
 from worker.durations import parse_duration
+from worker.pipeline.notices import in_words
 from worker.settings import Settings
 from worker.stores.operators import Operators
 
@@ -218,7 +220,7 @@ class _Opened:
 def _opened(wanted: Wanted) -> Iterator[_Opened]:
     settings = Settings.load()
     registry = load_registry(settings.registry_file())
-    stores = make_stores(settings, registry)
+    stores = make_stores(settings)
     named = Wanted(
         wanted.reason, wanted.attribute, wanted.user, wanted.older_than, wanted.newer_than,
         wanted.limit, registry.attributes(),
@@ -228,7 +230,12 @@ def _opened(wanted: Wanted) -> Iterator[_Opened]:
             settings,
             stores,
             Operators(stores.client, settings.same_attribute_gap, settings.journal_bytes),
-            Chosen.of(stores.dead_letters, named, settings.partitions, stores.allowance.now_ms()),
+            Chosen.of(
+                stores.dead_letters,
+                named,
+                partitions_of(stores, settings),
+                stores.allowance.now_ms(),
+            ),
         )
 
 
@@ -328,7 +335,7 @@ def _say(report: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]],
 
 
 def _letters(count: int) -> str:
-    return f"{count:,} dead letter{'s' if count != 1 else ''}"
+    return many(count, "dead letter")
 
 
 def _table(*headings: str) -> Table:
@@ -339,7 +346,7 @@ def _table(*headings: str) -> Table:
 
 
 def _show_letters(report: dict[str, Any]) -> None:
-    out = Console(highlight=False, markup=False)
+    out = for_people()
     if not report["letters"]:
         out.print(f"None fits; there are {_letters(report['total'])}.")
         return
@@ -351,7 +358,7 @@ def _show_letters(report: dict[str, Any]) -> None:
         table.add_row(
             letter["at"],
             letter["user"] or f"(envelope {letter['entry']})",
-            values or f"{letter['changes']} changes",
+            values or many(letter["changes"], "change"),
             letter["reason"],
             letter["request"] or "",
         )
@@ -361,7 +368,7 @@ def _show_letters(report: dict[str, Any]) -> None:
 
 
 def _show_groups(report: dict[str, Any]) -> None:
-    out = Console(highlight=False, markup=False)
+    out = for_people()
     table = _table("letters", "changes", "kind", "reason", "first", "last")
     for group in report["groups"]:
         table.add_row(
@@ -383,8 +390,9 @@ def _show_replay(report: dict[str, Any]) -> None:
         said = f"Would replay {_letters(report['matched'])}" + (f" ({kinds})." if kinds else ".")
     else:
         said = (
-            f"Replayed {_letters(report['replayed'])}: {report['values_due']:,} values are due "
-            f"again, {report['accepted_anew']:,} changes are accepted anew."
+            f"Replayed {_letters(report['replayed'])}; due again: "
+            f"{many(report['values_due'], 'value')}, accepted anew: "
+            f"{many(report['accepted_anew'], 'change')}."
         )
         if report["gone"]:
             said += f"\n{_letters(report['gone'])} had gone meanwhile."
@@ -393,7 +401,8 @@ def _show_replay(report: dict[str, Any]) -> None:
     typer.echo(said)
     destination = report["destination"]
     if destination["state"] == "paused":
-        typer.echo(f"Braze is paused ({destination['reason']}): nothing is sent until it resumes.")
+        why = in_words(destination["reason"] or "")
+        typer.echo(f"Braze is paused ({why}): nothing is sent until it resumes.")
 
 
 def _show_drop(report: dict[str, Any]) -> None:

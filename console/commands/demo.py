@@ -14,6 +14,7 @@ from rich.table import Table
 
 from console.audiences_listed import Row, table_of
 from console.demo import Demo, DemoFailed
+from console.paper import for_people
 from console.standing import Standing
 from worker.settings import Settings
 
@@ -30,7 +31,7 @@ def demo_command(
 
     Exits 1 if a profile is wrong. Needs no Redis, no Segment and no Braze.
     """
-    out = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
+    out = for_people(stderr=as_json)
     started = time.monotonic()
     demo = Demo(_folder(), out.print)
     try:

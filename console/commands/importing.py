@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from console.paper import for_people, many
 from producer.file_import import PATIENCE, Imported, Progress, import_file
 from producer.lines import STANDARD_INPUT, BrokenInput
 from producer.patience import GaveUp
@@ -175,12 +176,12 @@ def _print_table(imported: Imported, *, is_alone: bool, as_acknowledged: bool) -
     for title, outcomes in (("refused", imported.refused), ("skipped", imported.skipped)):
         for code, count in sorted(outcomes.items(), key=lambda item: -item[1]):
             table.add_row(f"{count:,}", title, f"{code}: {REASONS[code]}")
-    console = Console(markup=False, highlight=False)
+    console = for_people()
     console.print(table)
     if imported.refused_file:
         console.print(f"Refused lines: {imported.refused_file}", soft_wrap=True)
     if as_acknowledged and imported.accepted:
-        points = f"{imported.accepted:,} data point{'s' if imported.accepted != 1 else ''}"
+        points = many(imported.accepted, "data point")
         console.print(
             "Taken as what Braze holds already: nothing is sent for them, which saves up to "
             f"{points}. Values that Braze acknowledged to us, and newer "

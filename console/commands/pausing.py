@@ -10,6 +10,8 @@ import typer
 from console.standing import destination_state, iso, stop_said
 from console.who import one_line, this_operator
 from worker.bootstrap import Stores, make_stores
+from worker.pipeline.facts import DestinationResumed
+from worker.pipeline.notices import in_words, notice_of
 from worker.settings import Settings
 from worker.stores.allowance import OPERATOR, Destination
 from worker.stores.operators import Operators
@@ -68,12 +70,19 @@ def resume(stores: Stores, operators: Operators, by: str) -> dict[str, Any]:
     lifted = stores.allowance.release()
     if lifted is not None:
         operators.note(by, "resume", lifted.stop or "")
+        if lifted.stop != OPERATOR and (notice := notice_of(DestinationResumed(by=by))):
+            # Whoever was told of the stop is told of its end; a new stop is told again.
+            stores.notices.add(notice, for_webhook=False)
+    deletes = stores.delete_allowance.release()
+    if deletes is not None:
+        operators.note(by, "resume", f"deletes: {deletes.stop or ''}")
     now = stores.allowance.now_ms()
     state, reason, until = destination_state(stores.allowance.destination(), now)
     return {
         "resumed": lifted is not None,
         "by": by,
         "cleared": _shown(lifted) if lifted is not None else None,
+        "deletes_resumed": deletes is not None,
         "state": state,
         "reason": reason,
         "until": iso(until) if until else None,
@@ -97,7 +106,9 @@ def _paused_said(report: dict[str, Any]) -> str:
 
 def _resumed_said(report: dict[str, Any]) -> str:
     cleared = report["cleared"]
-    if cleared is None:
+    if cleared is None and report["deletes_resumed"]:
+        said = "Cleared: Braze is asked to delete profiles again. Nothing else was stopped."
+    elif cleared is None:
         said = "There was nothing to resume: the destination was not stopped."
     else:
         said = f"Cleared: {_stop_text(cleared)}. Sending goes on within a second."
@@ -105,7 +116,8 @@ def _resumed_said(report: dict[str, Any]) -> str:
             said += f"\n{_CAUSES.get(cleared['stop'], _NEXT_REQUEST)}"
     if report["state"] != "connected":
         until = f", until {report['until']}" if report["until"] else ""
-        said += f"\nBraze is still {report['state']}: {report['reason']}{until}. This passes."
+        why = in_words(report["reason"] or "")
+        said += f"\nBraze is still {report['state']}: {why}{until}. This passes."
     return said
 
 

@@ -16,14 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from console.commands.pausing import pause, resume
+from console.paper import for_people, many
 from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
 from console.standing import destination_state
 from console.who import this_operator
-from worker.audiences.registry import load_registry
 from worker.bootstrap import Stores, make_stores
 from worker.braze.client import UnusableKey
 from worker.braze.instances import rest_url
 from worker.braze.readback import ReadBack
+from worker.pipeline.notices import in_words
 from worker.settings import Settings, WrongSettings
 from worker.stores.allowance import OPERATOR
 from worker.stores.operators import Operators
@@ -54,7 +55,7 @@ def seed_command(
         raise typer.BadParameter("standard input holds the users; give --yes", param_hint="--yes")
     settings = Settings.load()
     base_url = _base_url(settings)
-    stores = make_stores(settings, load_registry(settings.registry_file()))
+    stores = make_stores(settings)
     reading = ReadBack(
         base_url,
         settings.api_key,
@@ -144,8 +145,8 @@ class _Seed:
         waiting = sum(self._stores.inbox.size(p) for p in range(self._partitions))
         if waiting:
             _tell(
-                f"{waiting:,} envelopes in the inbox are not applied yet; users who are only in "
-                "those are not known, and not read."
+                f"Not applied yet, in the inbox: {many(waiting, 'envelope')}. Users who are only "
+                "in those are not known, and not read."
             )
 
     def _pause(self) -> None:
@@ -220,15 +221,17 @@ def _tell(text: str) -> None:
 
 def _estimate_said(estimate: Estimate, before: Progress | None) -> str:
     said = (
-        f"{estimate.users:,} of {estimate.known:,} users have values of which nobody knows what "
-        f"Braze holds: {estimate.values:,} values.\n"
-        f"To read them takes {estimate.requests:,} requests, {_span(estimate.minutes)} at "
-        f"{estimate.per_minute:,} a minute, and may save up to {estimate.values:,} data points.\n"
+        f"{estimate.users:,} of {many(estimate.known, 'user')} have values of which nobody knows "
+        f"what Braze holds: {many(estimate.values, 'value')}.\n"
+        f"To read them takes {many(estimate.requests, 'request')}, {_span(estimate.minutes)} at "
+        f"{estimate.per_minute:,} a minute, and may save up to "
+        f"{many(estimate.values, 'data point')}.\n"
         "Braze's export lags behind its writes: stop whatever else writes these attributes some "
         "minutes before. Our own sending is paused meanwhile."
     )
     if before is not None:
-        said += f"\nThis goes on with a reading that was interrupted after {before.users:,} users."
+        done = many(before.users, "user")
+        said += f"\nThis goes on with a reading that was interrupted after {done}."
     return said
 
 
@@ -239,7 +242,8 @@ def _span(minutes: float) -> str:
 
 
 def _said(done: Progress) -> str:
-    return f"{done.users:,} users read: {done.equal:,} values equal, {done.to_send:,} to be sent"
+    equal = many(done.equal, "value")
+    return f"{many(done.users, 'user')} read: {equal} equal, {done.to_send:,} to be sent"
 
 
 @contextmanager
@@ -272,19 +276,20 @@ def _bar(total: int) -> Iterator[Callable[[Progress, str], None]]:
 
 
 def _show_report(report: dict[str, Any]) -> None:
-    out = Console(highlight=False, markup=False)
+    out = for_people()
     if not report["users"]:
         out.print(
-            f"Nothing to read: of {report['known']:,} users there is no value of which nobody "
-            "knows what Braze holds."
+            f"Nothing to read: of {many(report['known'], 'user')} there is no value of which "
+            "nobody knows what Braze holds."
         )
     else:
         out.print(
-            f"Read {report['users']:,} users in {report['requests']:,} requests; Braze does not "
-            f"know {report['no_profile']:,} of them.\n"
+            f"Read {many(report['users'], 'user')} in {many(report['requests'], 'request')}; Braze "
+            f"does not know {report['no_profile']:,} of them.\n"
             f"Data points saved: {report['data_points_saved']:,}. Values that differ and are sent: "
             f"{report['to_send']:,}. Sent or settled by us meanwhile: {report['left']:,}."
         )
     destination = report["destination"]
     if destination["state"] == "paused":
-        out.print(f"Braze is paused ({destination['reason']}); `persona-sync resume` lifts that.")
+        why = in_words(destination["reason"] or "")
+        out.print(f"Braze is paused ({why}); `persona-sync resume` lifts that.")

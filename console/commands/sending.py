@@ -11,7 +11,7 @@ from producer.json_text import MESSAGE_MAX_BYTES
 from producer.messages import Message
 from producer.publish import Producer, Published
 from producer.refusals import ProducerRefused
-from worker.contract import REASONS, ChangeClass
+from worker.contract import REASONS, ChangeClass, Refusal
 from worker.settings import Settings
 
 
@@ -48,6 +48,8 @@ def send_command(
         print("Accepted.")
     else:
         print(f"{'Refused' if published.refused else 'Skipped'}: {reason}", file=sys.stderr)
+        if Refusal.MEMBERSHIP_NOT_BOOLEAN in published.refused and message is None:
+            print("If the key is a computed trait's, add --class trait.", file=sys.stderr)
     raise typer.Exit(0 if published.accepted else 1)
 
 

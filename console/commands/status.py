@@ -7,8 +7,9 @@ import orjson
 import typer
 from rich.table import Table
 
-from console.paper import for_people
-from console.standing import read_standing
+from console.deletions_shown import deletion_rows
+from console.paper import for_people, many
+from console.standing import partitions_of, read_standing, state_said
 from worker.audiences.registry import load_registry
 from worker.bootstrap import make_stores
 from worker.settings import Settings
@@ -27,9 +28,9 @@ def status_command(
     """Show workers, inbox, lanes, destination and how every change ended."""
     settings = Settings.load()
     registry = load_registry(settings.registry_file())
-    stores = make_stores(settings, registry)
+    stores = make_stores(settings)
     with stores.client:
-        report = read_standing(stores, registry, settings.partitions).report
+        report = read_standing(stores, registry, partitions_of(stores, settings)).report
     if as_json:
         typer.echo(orjson.dumps(report).decode())
     else:
@@ -44,35 +45,36 @@ def _show(report: dict[str, Any]) -> None:
     realtime, batched = report["lanes"]["realtime"], report["lanes"]["batched"]
     age = realtime["oldest_age_s"]
     destination = report["destination"]
-    said = destination["state"]
-    if destination["reason"]:
-        said += f": {destination['reason']}"
-    if destination["until"]:
-        said += f", until {destination['until']}"
     workers = report["workers"]
     if report["mode"] != "live":
         table.add_row("mode", _MODES[report["mode"]])
     table.add_row("workers", str(workers) if workers else "0 - none is alive; start one")
-    table.add_row("inbox", f"{report['inbox']} envelopes not yet applied")
+    table.add_row("inbox", f"{many(report['inbox'], 'envelope')} not yet applied")
     table.add_row(
         "realtime",
-        f"{realtime['ready']} users ready, {realtime['held']} held, "
+        f"{many(realtime['ready'], 'user')} ready, {realtime['held']} held, "
         f"{realtime['in_flight']} in flight" + (f", oldest {age:.1f} s" if age is not None else ""),
     )
     table.add_row(
         "batched",
-        f"{batched['pending']} users pending, {batched['due']} due, {batched['held']} held, "
-        f"{batched['in_flight']} in flight; next boundary {batched['next_boundary']}",
+        f"{many(batched['pending'], 'user')} pending, {batched['due']} due, "
+        f"{batched['held']} held, {batched['in_flight']} in flight; "
+        f"next boundary {batched['next_boundary']}",
     )
-    table.add_row("Braze", said)
+    table.add_row("Braze", state_said(**destination))
     table.add_row("dead letters", str(report["dead_letters"]))
-    table.add_row("accepted", f"{report['accepted']} changes, {report['pending']} still pending")
-    table.add_row("ended", ", ".join(f"{n} {end}" for end, n in report["ends"].items()))
-    points = f"{report['data_points']} taken by Braze"
+    accepted = many(report["accepted"], "change")
+    table.add_row("accepted", f"{accepted}, {report['pending']:,} still pending")
+    table.add_row("ended", ", ".join(f"{n:,} {end}" for end, n in report["ends"].items()))
+    points = f"{report['data_points']:,} taken by Braze"
     if report["shadow_data_points"]:
-        points += f"; {report['shadow_data_points']} counted in shadow, never sent"
+        points += f"; {report['shadow_data_points']:,} counted in shadow, never sent"
     table.add_row("data points", points)
-    for row in (*_budget_rows(report["budget"]), *_notice_rows(report["notices"])):
+    for row in (
+        *deletion_rows(report["deletions"]),
+        *_budget_rows(report["budget"]),
+        *_notice_rows(report["notices"]),
+    ):
         table.add_row(*row)
     out.print(table)
 
@@ -82,10 +84,10 @@ def _budget_rows(budget: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if budget["per_day"] or budget["per_audience"]:
         bounds = [f"{budget['per_day']:,} in all"] if budget["per_day"] else []
         bounds += [f"{budget['per_audience']:,} each"] if budget["per_audience"] else []
-        yield "budget", f"{budget['today']:,} data points today, of {', '.join(bounds)}"
+        yield "budget", f"{many(budget['today'], 'data point')} today, of {', '.join(bounds)}"
     held = sorted(budget["held"], key=lambda item: -item["users"])
     for item in held[:_HELD_SHOWN]:
-        yield "held", f"{item['audience']}: {item['users']:,} users, until {budget['until']}"
+        yield "held", f"{item['audience']}: {many(item['users'], 'user')}, until {budget['until']}"
     if held[_HELD_SHOWN:]:
         yield "held", f"and {len(held) - _HELD_SHOWN:,} more"
 
@@ -93,4 +95,10 @@ def _budget_rows(budget: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _notice_rows(notices: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The latest, newest first."""
     for notice in notices[:_NOTICES_SHOWN]:
-        yield "notice", f"{notice['at']}  {notice['text']}"
+        yield "notice", f"{notice['at']}  {notice['text']}{_over(notice)}"
+
+
+def _over(notice: dict[str, Any]) -> str:
+    if not notice["over"]:
+        return ""
+    return f" - over since {notice['over_since']}" if notice["over_since"] else " - over"

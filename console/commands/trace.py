@@ -6,9 +6,9 @@ import orjson
 import typer
 from rich.table import Table
 
+from console.deletions_shown import deletion_of, deletion_said
 from console.paper import for_people, plain
-from console.standing import iso
-from worker.audiences.registry import load_registry
+from console.standing import iso, partitions_of
 from worker.bootstrap import Stores, make_stores
 from worker.contract import partition_of
 from worker.settings import Settings
@@ -19,15 +19,18 @@ def trace_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a user's desired and acknowledged values, when each is due, and their journal."""
+    if not user_id:
+        raise typer.BadParameter("a user id is never empty", param_hint="USER")
     settings = Settings.load()
-    stores = make_stores(settings, load_registry(settings.registry_file()))
+    stores = make_stores(settings)
     with stores.client:
-        report = read_trace(stores, user_id, partition_of(user_id, settings.partitions))
+        partition = partition_of(user_id, partitions_of(stores, settings))
+        report = read_trace(stores, user_id, partition)
     if as_json:
         typer.echo(orjson.dumps(report).decode())
     else:
         _show(report)
-    if not report["attributes"] and not report["journal"]:
+    if not report["attributes"] and not report["journal"] and not report["deletion"]:
         raise typer.Exit(1)
 
 
@@ -52,6 +55,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     }
     return {
         "user_id": user_id,
+        "deletion": deletion_of(stores, partition, user_id),
         "attributes": attributes,
         "journal": [_entry(item) for item in stores.journal.of_user(partition, user_id)],
     }
@@ -73,7 +77,11 @@ def _entry(item: dict[str, Any]) -> dict[str, Any]:
 
 def _show(report: dict[str, Any]) -> None:
     out, user = for_people(), plain(report["user_id"])
-    if not report["attributes"] and not report["journal"]:
+    if report["deletion"]:
+        out.print(deletion_said(user, report["deletion"]), soft_wrap=True)
+        if not report["attributes"] and not report["journal"]:
+            return
+    elif not report["attributes"] and not report["journal"]:
         out.print(f"Nothing is known of user {user!r}: no change was ever accepted.")
         return
     table = Table(title=f"user {user}", title_justify="left", box=None, pad_edge=False)
@@ -95,7 +103,8 @@ def _show(report: dict[str, Any]) -> None:
             found["lane"],
             coming,
         )
-    out.print(table)
+    if report["attributes"]:
+        out.print(table)
     out.print("\njournal (what it still holds):")
     for entry in report["journal"]:
         rest = {k: v for k, v in entry.items() if k not in ("at", "fact")}

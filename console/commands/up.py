@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 import typer
 from redis import Redis
 
+from console.checks.settings import strange_variables
 from console.local_server import forget_stale_address
 from console.stack import local_parts, shown_url
 from console.supervisor import Part, Supervisor
+from producer.http.auth import Secrets
 from worker.audiences.registry import load_registry
 from worker.braze.instances import rest_url
 from worker.settings import Settings, WrongSettings
@@ -21,14 +24,22 @@ def up_command(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each worker.")] = 32,
 ) -> None:
-    """Run everything on this machine: server, workers, beat. Ctrl-C stops it.
+    """Run everything on this machine: server, HTTP producer, workers, beat. Ctrl-C stops it.
 
-    A part that dies is started again. With PERSONA_SYNC_REDIS_URL set, that server is used.
+    A part that dies is started again. With PERSONA_SYNC_REDIS_URL set, that server is used. The
+    HTTP producer runs if PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET is set.
     """
     settings = Settings.load()
+    for name, todo in strange_variables(os.environ):
+        print(f"{name} is no setting, and has no effect. {todo}", file=sys.stderr)
     endpoint = _check(settings)
     with _only_one(settings):
-        parts = local_parts(settings, workers=workers, concurrency=concurrency)
+        parts = local_parts(
+            settings,
+            workers=workers,
+            concurrency=concurrency,
+            takes_http=settings.takes_segment,
+        )
         supervisor = Supervisor(parts, on_ready=lambda: _say_ready(settings, endpoint))
         _say_starting(parts, settings)
         try:
@@ -57,6 +68,7 @@ def _check(settings: Settings) -> str:
         endpoint = rest_url(settings.braze_endpoint)
         settings.api_key()
     load_registry(settings.registry_file())
+    Secrets.read(settings)
     if not settings.is_embedded:
         with Redis.from_url(settings.server_url()) as client:
             client.ping()
@@ -98,9 +110,17 @@ def _say_ready(settings: Settings, endpoint: str) -> None:
         "\n"
         f"Ready. Changes go to {endpoint}\n"
         f"  server   {shown_url(settings.server_url())}\n"
+        f"  segment  {_door(settings)}\n"
         "  next     persona-sync import FILE     take in a file of Segment messages\n"
         "           persona-sync status          what waits, what was delivered\n"
         "           persona-sync trace USER      where one user is\n"
         "  stop     Ctrl-C\n",
         flush=True,
     )
+
+
+def _door(settings: Settings) -> str:
+    """Where Segment may send, or what to set so that it may."""
+    if settings.takes_segment:
+        return f"http://{settings.producer_bind}: /v1 for its libraries, /webhooks/segment"
+    return "nobody may send: set PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET (README)"

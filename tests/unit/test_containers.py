@@ -15,8 +15,10 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from worker.braze.instances import rest_url
 from worker.celery_app import QUEUES
 from worker.contract import QUEUE_OF_TASK, QueueName
+from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -25,6 +27,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STEADY = [name for name in SERVICES if name != "demo"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
+
+DIGEST = r"(@sha256:[0-9a-f]{64})?"
 
 each_service = pytest.mark.parametrize("name", list(SERVICES))
 
@@ -74,10 +78,11 @@ class TestImage:
     """What is in the image, and what is not."""
 
     def test_bases_are_pinned(self) -> None:
-        """The base has a patch release in its tag, and there is one base."""
+        """The base has a patch release in its tag (a digest may follow), and there is one base."""
         outside = [line for line in DOCKERFILE.splitlines() if re.match(r"FROM (?!base)", line)]
         assert len(outside) == 1
-        assert re.fullmatch(r"FROM python:3\.\d+\.\d+-slim-[a-z]+ AS base", outside[0])
+        tag = r"FROM python:3\.\d+\.\d+-slim-[a-z]+"
+        assert re.fullmatch(rf"{tag}{DIGEST} AS base", outside[0])
 
     def test_it_runs_as_a_numbered_user(self) -> None:
         """The last user is a fixed number, the one that compose names."""
@@ -158,16 +163,17 @@ class TestHardening:
             assert needs
 
     def test_images_are_pinned(self) -> None:
-        """What is pulled has a patch release in its tag."""
+        """What is pulled has a patch release in its tag; a digest may follow."""
         pulled = [service["image"] for service in SERVICES.values() if "build" not in service]
         assert pulled
-        assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+[a-z0-9.-]*", image) for image in pulled)
+        release = re.compile(rf"[a-z/]+:\d+\.\d+\.\d+[a-z0-9.-]*{DIGEST}")
+        assert all(release.fullmatch(image) for image in pulled)
 
     def test_what_is_published_is_on_loopback(self) -> None:
         """No port is open to other machines, and the server has none at all."""
         ports = {name: service.get("ports", []) for name, service in SERVICES.items()}
         assert all(port.startswith("127.0.0.1:") for found in ports.values() for port in found)
-        assert {name for name, found in ports.items() if found} == {"flower", "sandbox"}
+        assert {name for name, found in ports.items() if found} == {"flower", "sandbox", "producer"}
         assert COMPOSE["networks"]["store"]["internal"] is True
         assert SERVICES["server"]["networks"] == ["store"]
 
@@ -175,6 +181,103 @@ class TestHardening:
         """A plain `docker compose up` starts no sandbox."""
         by_profile = {name for name, service in SERVICES.items() if service.get("profiles")}
         assert by_profile == {"sandbox", "demo"}
+
+
+# Where things are in a container is the file's to say, not the settings' of a deployment.
+PLACES = {"data_dir", "audiences", "metrics_bind", "alive_file"}
+OF_THE_DOOR = ("producer_", "webhook_", "write_keys", "shared_secret")
+
+
+class TestNeeds:
+    """Each service has what it needs and nothing else."""
+
+    @each_service
+    def test_no_file_of_settings_is_poured_in(self, name: str) -> None:
+        """What a service is given is named for it, one by one."""
+        assert "env_file" not in SERVICES[name]
+
+    def test_the_worker_can_be_given_every_setting_of_the_engine(self) -> None:
+        """A setting in .env that no service takes would have no effect, and nobody would say so."""
+        secrets = {
+            name
+            for field in Settings.model_fields
+            if field.endswith("_file") and field != "alive_file"
+            for name in (field, field.removesuffix("_file"))
+        }
+        wanted = {
+            f"PERSONA_SYNC_{name.upper()}"
+            for name in Settings.model_fields
+            if name not in secrets | PLACES and not name.startswith(OF_THE_DOOR)
+        }
+        given = SERVICES["worker"]["environment"]
+        passed_on = {name for name, value in given.items() if value is None}
+        assert wanted - passed_on == {"PERSONA_SYNC_LOG_FORMAT"}
+        assert passed_on <= wanted
+
+    def test_the_producer_can_be_given_every_setting_of_its_own(self) -> None:
+        """What its section of the settings holds is said in the file, passed on, or a secret."""
+        given = SERVICES["producer"]["environment"]
+        fields = [name for name in Settings.model_fields if name.startswith(OF_THE_DOOR)]
+        assert fields
+        for name in fields:
+            is_file = f"{name}_file" in Settings.model_fields
+            assert f"PERSONA_SYNC_{name.upper()}{'_FILE' if is_file else ''}" in given
+
+    def test_only_who_sends_knows_braze(self) -> None:
+        """The key and the address of Braze are the worker's; the sandbox knows nothing of ours."""
+        keys = {name for name, it in SERVICES.items() if "braze_api_key" in it.get("secrets", [])}
+        told = {
+            name
+            for name, service in SERVICES.items()
+            if any("BRAZE" in variable for variable in service.get("environment", {}))
+        }
+        assert keys == told == {"worker"}
+        assert not {"environment", "secrets"} & set(SERVICES["sandbox"])
+        assert set(SERVICES["beat"]["secrets"]) == {"redis_url"}
+
+    def test_only_who_sends_gets_out(self) -> None:
+        """Server and beat see the inner network only, and Flower's hands on nothing outwards."""
+        networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+        assert networks["server"] == networks["beat"] == {"store"}
+        assert networks["flower"] == {"store", "watch"}
+        assert networks["producer"] == {"store", "door"}
+        assert COMPOSE["networks"]["door"] == COMPOSE["networks"]["watch"]
+        watch = COMPOSE["networks"]["watch"]["driver_opts"]
+        assert watch == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+        assert [name for name, seen in networks.items() if "watch" in seen] == ["flower"]
+
+    def test_metrics_stay_inside(self) -> None:
+        """The worker's port for Prometheus is the one that it listens on, and is not published."""
+        worker = SERVICES["worker"]
+        (port,) = worker["expose"]
+        assert worker["environment"]["PERSONA_SYNC_METRICS_BIND"] == f"0.0.0.0:{port}"
+        producer = SERVICES["producer"]
+        (port,) = producer["expose"]
+        bound = producer["environment"]["PERSONA_SYNC_PRODUCER_METRICS_BIND"]
+        assert bound == f"0.0.0.0:{port}"
+        assert not [published for published in producer["ports"] if port in published]
+
+    @pytest.mark.parametrize("name", ["worker", "beat"])
+    def test_a_health_check_costs_nothing(self, name: str) -> None:
+        """It looks at a file, in a folder that can be written; no interpreter is started for it."""
+        kind, test = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        assert test.startswith('test -n "$$(find /tmp ')
+        assert not re.search("python|celery", test)
+
+    def test_the_worker_touches_what_its_health_check_looks_at(self) -> None:
+        """One file, named twice."""
+        place = Path(SERVICES["worker"]["environment"]["PERSONA_SYNC_ALIVE_FILE"])
+        assert place.parent == Path("/tmp")
+        assert f"-name {place.name} " in SERVICES["worker"]["healthcheck"]["test"][1]
+
+    def test_the_demo_names_a_braze_that_the_engine_takes(self) -> None:
+        """The address in deploy/demo.env is the sandbox's, and one that may be called."""
+        lines = (ROOT / "deploy" / "demo.env").read_text().splitlines()
+        found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+        endpoint = found["PERSONA_SYNC_BRAZE_ENDPOINT"]
+        assert rest_url(endpoint) == endpoint
+        assert endpoint == f"http://sandbox:{SERVICES['sandbox']['command'][-2]}"
 
 
 class TestSecrets:
@@ -191,10 +294,15 @@ class TestSecrets:
     def test_no_value_is_in_the_environment(self, name: str) -> None:
         """Variables that speak of secrets name a file that the service is given."""
         given = SERVICES[name].get("environment", {})
-        named = {value for variable, value in given.items() if variable.endswith("_FILE")}
+        named = {
+            value
+            for variable, value in given.items()
+            if variable.endswith("_FILE") and variable != "PERSONA_SYNC_ALIVE_FILE"
+        }
         assert named <= {f"/run/secrets/{secret}" for secret in SERVICES[name].get("secrets", [])}
         secret = re.compile(r"PASSWORD|KEY$|SECRET|TOKEN|AUTH|LOGIN$|URL$")
-        assert not [variable for variable in given if secret.search(variable)]
+        plain = [variable for variable in given if not variable.endswith("_FILE")]
+        assert not [variable for variable in plain if secret.search(variable)]
 
     def test_password_is_not_an_argument(self) -> None:
         """The server reads its password from standard input, not from its command line."""
@@ -218,7 +326,7 @@ class TestSecrets:
         password = first["redis_password"].strip()
         assert len(password) >= 32
         assert first["redis_url"].strip() == f"redis://:{password}@server:6379/0"
-        assert first["braze_api_key"] == ""
+        assert first["braze_api_key"] == first["notice_webhook"] == ""
         (folder / "braze_api_key").write_text("a key of yours")
         assert run("sh", script).returncode == 0
         second = {file.name: file.read_text() for file in folder.iterdir()}

@@ -16,12 +16,13 @@ from tests.integration.flow.support import KEY, Deployment, Sandbox, Worker
 from tests.integration.operators.conftest import OTHER_KEY, PROXY_PASSWORD, Command
 from worker.contract import key
 from worker.stores.keys import PARTITIONS_KEY, TICKS
+from worker.stores.workers import this_process
 
 
 @pytest.fixture
 def running(worker: Worker) -> Worker:
     """A worker and a beat that have just been heard of."""
-    worker.stores.workers.beat("here:1")
+    worker.stores.workers.beat(this_process())
     worker.stores.workers.ticked()
     return worker
 

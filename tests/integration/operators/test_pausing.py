@@ -133,6 +133,26 @@ class TestResume:
         assert worker.flush().dead > 0
         assert deployment.ledger()["dead"] > dead
 
+    def test_who_was_told_of_a_stop_is_told_of_its_end(
+        self, deployment: Deployment, sandbox: Sandbox, command: Command
+    ) -> None:
+        """After a resume by hand `status` says since when the notice of the stop is over."""
+        worker = deployment.worker()
+        sandbox.configure(keys=[OTHER_KEY])
+        deployment.put("u", vip=True)
+        worker.accept()
+        worker.flush()
+        worker.engine.record(worker.facts_named("destination_stopped")[0])
+        worker.flow.recover()
+        stop = command("status", "--json").json["notices"][0]
+        assert (stop["kind"], stop["over"]) == ("destination_stopped", False)
+        assert " - over" not in command("status").out
+        command("resume", "--by", "ann")
+        end, stop = command("status", "--json").json["notices"][:2]
+        assert end["text"] == "Braze is sent to again: resumed by ann."
+        assert (stop["over"], stop["over_since"]) == (True, end["at"])
+        assert f" - over since {end['at']}" in command("status").out
+
     def test_refused_credentials(
         self, deployment: Deployment, sandbox: Sandbox, command: Command
     ) -> None:

@@ -68,7 +68,8 @@ class TestValidate:
         """Counts, and what disagrees; exit 0."""
         done = call("validate")
         assert done.exit_code == 0
-        assert "4 audiences and 2 traits, 2 realtime, 3 batched." in done.stdout
+        counts = "4 audiences and 2 traits; 2 realtime, 3 batched, 1 not synced."
+        assert counts in done.stdout
         assert "told: declared; its query reads as batched: time window" in done.stdout
 
     def test_json(self) -> None:
@@ -76,6 +77,8 @@ class TestValidate:
         report = document("validate")
         assert report["ok"] is True
         assert report["disagreeing"] == ["told"]
+        lanes = report["realtime"] + report["batched"] + report["not_synced"]
+        assert lanes == report["audiences"] + report["traits"]
 
     def test_a_wrong_file(self, tmp_path: Path) -> None:
         """Everything that is wrong, with its lines; exit 1."""
@@ -235,11 +238,68 @@ class TestExplain:
 
     def test_a_refused_query(self) -> None:
         """Exit 2, and the place with a caret."""
-        done = call("explain", "--query", "event('x').coun() > 1", "--json")
+        done = call("explain", "--query", "event('x').coun() > 1")
         assert done.exit_code == 2
         assert done.stdout == ""
         assert "line 1, column 12" in done.stderr
         assert "^^^^" in done.stderr
+
+    def test_a_refused_query_as_a_document(self) -> None:
+        """With --json a refusal is one, too: a code, the reason, the position."""
+        done = call("explain", "--query", "event('x').coun() > 1", "--json")
+        assert (done.exit_code, done.stderr) == (2, "")
+        error = json.loads(done.stdout)["error"]
+        assert error["code"] == "query_refused"
+        assert error["reason"] == "There is no function `coun`."
+        assert (error["line"], error["column"], error["offset"], error["length"]) == (1, 12, 11, 4)
+        assert error["suggestion"] == "Did you mean `count`?"
+
+    @pytest.mark.parametrize(
+        ("arguments", "option"),
+        [
+            (["ALL event('x').count() > 1"], "with --type ACCOUNTS."),
+            (["event('x').count()"], "with --trait."),
+            (["event('x').count() > 1", "--trait"], "without --trait."),
+        ],
+    )
+    def test_a_refusal_names_the_option_that_is_missing(
+        self, arguments: list[str], option: str
+    ) -> None:
+        """A query that is only something else than was said: the option that says so."""
+        done = call("explain", "--query", *arguments)
+        assert done.exit_code == 2
+        assert done.stderr.endswith(f"It can be read {option}\n")
+        error = json.loads(call("explain", "--query", *arguments, "--json").stdout)["error"]
+        assert error["option"] == f"It can be read {option}"
+
+    def test_mistakes_elsewhere_do_not_stop_it(self, tmp_path: Path) -> None:
+        """A key is explained though another entry is wrong, and that is said."""
+        wrong = FILE + "  - {key: spoilt, query: event('x').coun()}\n"
+        (tmp_path / "audiences.yaml").write_text(wrong)
+        done = call("explain", "lapsed", "--json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["lane"] == "batched"
+        assert "mistakes in other entries" in done.stderr
+
+    @pytest.mark.parametrize("key", ["vip", "spoilt", "nobody"])
+    def test_mistakes_in_the_entry_itself_do(self, tmp_path: Path, key: str) -> None:
+        """What it says cannot be known: refused with all that is wrong, never guessed."""
+        wrong = FILE + "  - {key: spoilt, query: event('x').coun()}\n  - {key: vip}\n"
+        (tmp_path / "audiences.yaml").write_text(wrong)
+        done = call("explain", key)
+        assert done.exit_code == 1
+        assert "coun" in done.stderr
+        error = json.loads(call("explain", key, "--json").stdout)["error"]
+        assert error["code"] == "wrong_registry"
+
+    def test_queries_in_a_ring_are_not_explained(self, tmp_path: Path) -> None:
+        """Those that refer to each other have no answer; the others have theirs."""
+        ring = FILE + (
+            "  - {key: a, query: \"trait('b').count()\"}\n  - {key: b, query: trait('a')}\n"
+        ).replace(".count()", "")
+        (tmp_path / "audiences.yaml").write_text(ring)
+        assert call("explain", "a").exit_code == call("explain", "b").exit_code == 1
+        assert call("explain", "lapsed").exit_code == 0
 
     @pytest.mark.parametrize(
         ("key", "said"),

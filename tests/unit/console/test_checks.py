@@ -4,13 +4,19 @@ import socket
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from console.checks.braze import braze_clock, judge
-from console.checks.everything import check_everything, secrets_of, without_secrets
-from console.checks.finding import Finding
+from console.checks.braze import braze_clock, judge, look_at_braze
+from console.checks.everything import (
+    check_everything,
+    named_as_set,
+    secrets_of,
+    without_secrets,
+)
+from console.checks.finding import Finding, from_outside
 from console.checks.network import find_obstacle
 from console.checks.server import clock_finding
 from console.checks.settings import look_at_settings
@@ -22,6 +28,11 @@ EMPTY_ARRAY = b'{"message":"Valid data must be provided in the \'attributes\', .
 
 def settings(**changes: object) -> Settings:
     return Settings(**{"braze_endpoint": "US-01", "braze_api_key": "key-12345678", **changes})
+
+
+def shown(wrong: Settings) -> list[Finding]:
+    """What `check` shows of these settings."""
+    return check_everything(lambda: wrong)
 
 
 class TestJudge:
@@ -112,6 +123,30 @@ class TestSettings:
         _, found = look_at_settings(settings, environment)
         assert [item.todo for item in found] == ["Did you mean PERSONA_SYNC_BRAZE_ENDPOINT?"]
 
+    def test_a_shadow_needs_neither_endpoint_nor_key(self) -> None:
+        """Nothing is sent: what is missing for it is no mistake, and Braze is not looked at."""
+        shadow = settings(mode="shadow", braze_endpoint=None, braze_api_key=None)
+        _, found = look_at_settings(lambda: shadow, {})
+        assert [item.ok for item in found] == [True]
+        assert {item.ok for item in look_at_braze(shadow)} == {None}
+
+
+class TestNames:
+    def test_the_variable_in_use_is_named(self, tmp_path: Path) -> None:
+        """Who keeps the key in a file is sent to the file's variable, the others are not."""
+        todo = "Check PERSONA_SYNC_BRAZE_API_KEY and PERSONA_SYNC_REDIS_URL."
+        wrong = Finding("x", False, "", todo)
+        (found,) = named_as_set([wrong], settings(braze_api_key_file=tmp_path / "key"))
+        assert found.todo == "Check PERSONA_SYNC_BRAZE_API_KEY_FILE and PERSONA_SYNC_REDIS_URL."
+        (found,) = named_as_set([wrong], settings())
+        assert found.todo == todo
+
+    def test_who_is_told_of_both_is_told_of_both(self, tmp_path: Path) -> None:
+        """A sentence that names the file's variable already stays as it is."""
+        todo = "Set PERSONA_SYNC_BRAZE_API_KEY, or PERSONA_SYNC_BRAZE_API_KEY_FILE to a file."
+        wrong = Finding("x", False, "", todo)
+        assert named_as_set([wrong], settings(braze_api_key_file=tmp_path / "key")) == [wrong]
+
 
 class TestSecrets:
     def test_all_are_known(self) -> None:
@@ -126,9 +161,32 @@ class TestSecrets:
         assert found == {"key-12345678", "pass%40word", "pass@word", "other", "proxy-pw"}
 
     def test_none_is_shown(self) -> None:
-        """Wherever one got into a finding, it is blotted out."""
-        (found,) = without_secrets([Finding("x", False, "my-key!", "use my-key")], {"my-key"})
-        assert (found.detail, found.todo) == ("***!", "use ***")
+        """Wherever one got into what somebody else said, it is blotted out."""
+        told = Finding("x", False, f"says: {from_outside('my-key!')}", from_outside("use my-key"))
+        (found,) = without_secrets([told], {"my-key"})
+        assert (found.detail, found.todo) == ("says: ***!", "use ***")
+
+    @pytest.mark.parametrize("key", ["answers", "key", "e", "PERSONA_SYNC_BRAZE_ENDPOINT"])
+    def test_our_own_words_stay(self, key: str) -> None:
+        """A key may be a word that our sentences use, or a letter: they are shown as they are."""
+        wrong = settings(braze_endpoint="nowhere", braze_api_key=key)
+        for other in (settings(braze_endpoint="nowhere"), wrong):
+            assert [f"{it.check} {it.detail} {it.todo}" for it in shown(wrong)] == [
+                f"{it.check} {it.detail} {it.todo}" for it in shown(other)
+            ]
+
+    def test_what_is_hardly_a_secret_stays(self) -> None:
+        """Blotting out a letter or two would tell more than it hides."""
+        (found,) = without_secrets(
+            [Finding("x", False, from_outside("a server"))], {"", "s", "ser"}
+        )
+        assert found.detail == "a server"
+
+    def test_a_key_in_the_place_of_the_endpoint(self) -> None:
+        """What was put into the wrong variable is not shown because of that."""
+        wrong = settings(braze_endpoint="key-12345678")
+        assert not any("key-12345678" in f"{item.detail} {item.todo}" for item in shown(wrong))
+        assert any("'***' is not a Braze instance" in item.detail for item in shown(wrong))
 
     def test_a_password_that_breaks_its_url(self) -> None:
         """A URL that cannot be read is never repeated."""

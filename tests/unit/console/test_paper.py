@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from console.paper import for_people, plain
+import pytest
+from rich.table import Table
+from typer.testing import CliRunner
+
+from console.cli import app
+from console.paper import for_people, many, plain
 
 
 def test_terminal_commands_are_written_out() -> None:
@@ -13,9 +19,51 @@ def test_terminal_commands_are_written_out() -> None:
     assert plain("Zoë 7") == "Zoë 7"
 
 
-def test_what_is_piped_is_not_broken() -> None:
-    """Where no terminal reads, a line stays a line."""
-    assert for_people().width >= 200
+def test_what_is_piped_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no terminal reads, a line stays a line, and has no spaces at its end."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    long = "a word " * 500 + "end"
+    table.add_row("short", "cell")
+    table.add_row("long", long)
+    for_people().print(table)
+    assert capsys.readouterr().out == f"short  cell\nlong   {long}\n"
+
+
+@pytest.mark.parametrize("command", [["check"], ["audiences", "list"]])
+def test_commands_do_not_break_lines_for_a_pipe(command: list[str], tmp_path: Path) -> None:
+    """However narrow somebody's terminal is, a pipe has no width."""
+    keys = [f"audience_{'x' * 100}_{n}" for n in range(2)]
+    declared = "audiences:\n" + "".join(f"  - key: {key}\n" for key in keys)
+    (tmp_path / "audiences.yaml").write_text(declared)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_SYNC_")}
+    ours = {
+        "COLUMNS": "40",
+        "PERSONA_SYNC_AUDIENCES": str(tmp_path / "audiences.yaml"),
+        "PERSONA_SYNC_DATA_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "console", *command],
+        env={**kept, **ours},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert lines, done.stderr
+    assert all(line == line.rstrip() for line in lines)
+    assert max(map(len, lines)) > 90
+
+
+def test_one_is_not_many() -> None:
+    """Counts are said as people say them."""
+    assert [many(n, "user") for n in (0, 1, 1_200)] == ["0 users", "1 user", "1,200 users"]
+
+
+def test_a_user_without_an_id_is_nobody() -> None:
+    """`trace ""` is wrong use, and says so, before any server is asked."""
+    done = CliRunner().invoke(app, ["trace", ""])
+    assert done.exit_code == 2
+    assert "never empty" in done.stderr
 
 
 def test_an_argument_that_is_no_text_is_refused() -> None:

@@ -88,7 +88,7 @@ class TestEstimate:
     @pytest.mark.parametrize(
         ("users", "requests", "span"),
         [
-            (1, "1 requests", "less than a minute"),
+            (1, "1 request", "less than a minute"),
             (25_000, "500 requests", "about 2 minutes"),
             (1_000_000, "20,000 requests", "about 80 minutes"),
             (10_000_000, "200,000 requests", "about 13.3 hours"),

@@ -31,9 +31,16 @@ class TestParts:
         monkeypatch.setenv("PERSONA_SYNC_REDIS_URL", "redis://elsewhere:6379/0")
         assert [part.name for part in local_parts(Settings.load())] == ["worker1", "beat"]
 
+    def test_the_producer_runs_if_it_is_wanted(self, embedded: Settings) -> None:
+        """Before the workers, so that what Segment sends meanwhile is kept; its end is not the
+        end of the delivery."""
+        parts = local_parts(embedded, takes_http=True)
+        assert [part.name for part in parts] == ["server", "producer", "worker1", "beat"]
+        assert not parts[1].essential
+
     def test_the_whole_stops_within_twenty_seconds(self, embedded: Settings) -> None:
         """The stages end one after the other; together their graces leave a second over."""
-        parts = local_parts(embedded, workers=3)
+        parts = local_parts(embedded, workers=3, takes_http=True)
         graces = {part.stage: part.grace for part in parts}
         assert sum(graces.values(), timedelta()) < timedelta(seconds=20)
         assert [part.stage for part in parts] == sorted(part.stage for part in parts)
@@ -50,7 +57,8 @@ class TestParts:
         """Everybody on the machine can read command lines."""
         monkeypatch.setenv("PERSONA_SYNC_BRAZE_API_KEY", "hush")
         monkeypatch.setenv("PERSONA_SYNC_REDIS_URL", "redis://:hush@elsewhere:6379/0")
-        parts = local_parts(Settings.load())
+        monkeypatch.setenv("PERSONA_SYNC_WRITE_KEYS", "web:hush")
+        parts = local_parts(Settings.load(), takes_http=True)
         assert not any("hush" in word for part in parts for word in part.command)
 
 

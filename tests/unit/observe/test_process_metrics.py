@@ -4,7 +4,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.observe.metrics import METRICS, Layer
+from worker.metric import Layer
+from worker.observe.metrics import METRICS
 from worker.observe.process_metrics import DrainEnded, ProcessMetrics
 from worker.pipeline import facts
 from worker.pipeline.facts import Fact

@@ -5,18 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from worker.observe.metrics import (
-    DRAIN,
-    METRICS,
-    OTHER,
-    REGISTER,
-    Kind,
-    Layer,
-    Metric,
-    NotRegistered,
-    _by_name,
-    registered,
-)
+from worker.metric import OTHER, Kind, Layer, Metric, NotRegistered
+from worker.observe.metrics import DRAIN, METRICS, REGISTER, _by_name, registered
 from worker.observe.process_metrics import ProcessMetrics
 from worker.observe.server_metrics import Sheet
 

@@ -1,0 +1,40 @@
+"""Notices as `status` shows them: those that are over say so, so that none seems to stand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from console.instants import iso
+from worker.stores.budget import DAY_MS
+from worker.stores.notices import Kept
+
+
+def shown(notices: Sequence[Kept], *, now_ms: int, is_stopped: bool) -> list[dict[str, Any]]:
+    """The newest first, as they come. `over` is null for what never stands, such as a flip;
+    `over_since` is null where nobody noted when it ended."""
+    found = []
+    resumed_ms: int | None = None
+    stands = is_stopped
+    for notice in notices:
+        over, since = None, None
+        if notice.kind == "destination_resumed":
+            resumed_ms = notice.at_ms
+            stands = False
+        elif notice.kind == "destination_stopped":
+            # Only the newest can stand, and only if nothing ended it since.
+            over, since = not stands, resumed_ms
+            stands = False
+        elif notice.kind == "budget_reached":
+            midnight = (notice.at_ms // DAY_MS + 1) * DAY_MS
+            over = now_ms >= midnight
+            since = midnight if over else None
+        found.append(
+            {
+                "at": iso(notice.at_ms),
+                "kind": notice.kind,
+                "audience": notice.audience or None,
+                "text": notice.text,
+                "over": over,
+                "over_since": iso(since) if over and since else None,
+            }
+        )
+    return found

@@ -1,0 +1,65 @@
+"""Which of the notices still stand, as `status` shows them."""
+
+from typing import Any
+
+from console.notices_shown import shown
+from worker.stores.budget import DAY_MS
+from worker.stores.notices import Kept
+
+NOON = 20_000 * DAY_MS + DAY_MS // 2
+
+
+def stopped(at_ms: int) -> Kept:
+    return Kept(at_ms, "destination_stopped", "", "Nothing is sent.")
+
+
+def resumed(at_ms: int) -> Kept:
+    return Kept(at_ms, "destination_resumed", "", "Braze is sent to again.")
+
+
+def over(*newest_first: Kept, now_ms: int = NOON, is_stopped: bool = False) -> list[Any]:
+    found = shown(newest_first, now_ms=now_ms, is_stopped=is_stopped)
+    return [(item["over"], item["over_since"]) for item in found]
+
+
+def test_a_stop_stands_while_it_lasts() -> None:
+    """As long as nothing is sent, the notice is true."""
+    assert over(stopped(NOON), is_stopped=True) == [(False, None)]
+
+
+def test_a_stop_that_ended_says_since_when() -> None:
+    """The notice of its end, the first after it, tells the moment."""
+    later = [resumed(3_000), stopped(2_000), resumed(1_000), stopped(0)]
+    assert [since for _, since in over(*later)[1::2]] == [
+        "1970-01-01T00:00:03.000Z",
+        "1970-01-01T00:00:01.000Z",
+    ]
+
+
+def test_only_the_newest_stop_can_stand() -> None:
+    """A new stop does not make an old one stand again."""
+    found = over(stopped(3_000), resumed(2_000), stopped(1_000), is_stopped=True)
+    assert [is_over for is_over, _ in found] == [False, None, True]
+
+
+def test_an_end_that_nobody_noted_is_an_end() -> None:
+    """The destination itself says that it is not stopped."""
+    assert over(stopped(NOON)) == [(True, None)]
+
+
+def test_a_pause_by_hand_after_the_end_is_another_stop() -> None:
+    """What stops it now is not what the old notice is about."""
+    assert over(resumed(2_000), stopped(1_000), is_stopped=True)[1][0] is True
+
+
+def test_a_spent_budget_is_over_at_midnight() -> None:
+    """Its day has an end that everybody knows."""
+    spent = Kept(NOON, "budget_reached", "vip", "vip has had its 100 data points.")
+    midnight = (NOON // DAY_MS + 1) * DAY_MS
+    assert over(spent, now_ms=midnight - 1) == [(False, None)]
+    assert over(spent, now_ms=midnight) == [(True, "2024-10-05T00:00:00.000Z")]
+
+
+def test_what_never_stands_is_not_over() -> None:
+    """A flip happened; there is nothing that could end."""
+    assert over(Kept(NOON, "flips_unusual", "vip", "Many.")) == [(None, None)]
