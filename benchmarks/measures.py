@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.http_load import http_load
 from benchmarks.stack import LIFTED, Shape, Stack, envelope, user_id, wait_for
 from producer.envelopes import Addressed
 from producer.publish import Producer
@@ -257,4 +258,8 @@ MEASURES: dict[str, Callable[[], Figures]] = {
     "the same with 75 users a request": lambda: requests_per_second(75),
     "realtime beside 1,000,000 batched users due": starvation,
     "memory, 1,000,000 users": memory,
+    "http, single messages, 1 process": lambda: http_load(1, processes=1, connections=32),
+    "http, single messages, 2 processes": lambda: http_load(1, processes=2, connections=32),
+    "http, batches of 100, 1 process": lambda: http_load(100, processes=1, connections=8),
+    "http, batches of 100, 2 processes": lambda: http_load(100, processes=2, connections=8),
 }

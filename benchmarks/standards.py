@@ -23,10 +23,20 @@ FLOORS: dict[str, Figures] = {
     "requests per second, one process, 100 ms Braze": {"requests_per_second": (500, 1_000)},
     "realtime beside 1,000,000 batched users due": {"p95_beside_quiet": (2, 1)},
     "memory, 1,000,000 users": {"bytes_per_user": (350, 200)},
+    "http, single messages, 1 process": {
+        "messages_per_second": (1_500, 3_000),
+        "messages_per_cpu_second": (1_500, 3_000),
+        "not_200": (0, 0),
+    },
+    "http, batches of 100, 1 process": {
+        "messages_per_second": (15_000, 30_000),
+        "messages_per_cpu_second": (15_000, 30_000),
+        "not_200": (0, 0),
+    },
 }
 SMALLER_IS_BETTER = {
     "cpu_us_per_change", "unchanged_values_sent", "p50_ms", "p95_ms", "p99_ms", "bytes_per_user",
-    "p95_beside_quiet",
+    "p95_beside_quiet", "not_200",
 }  # fmt: skip
 
 PEERS: dict[str, dict[str, str]] = {

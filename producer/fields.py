@@ -5,12 +5,11 @@ Each function returns the field as a change carries it, or the code that says wh
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from producer.instants import UnreadableInstant, read_instant, within_range
-from producer.json_text import BrokenJson, read_exactly
 from worker.contract import (
     ATTRIBUTE_MAX_BYTES,
     RESERVED_ATTRIBUTES,
@@ -48,16 +47,16 @@ def _wrong_name(key: str) -> Refusal | None:
     return None
 
 
-def user_id_of(found: object, text: bytes | str) -> str | Refusal | Skip:
+def user_id_of(found: object, exactly: Callable[[], object]) -> str | Refusal | Skip:
     """A string as it is, untrimmed; a number as people write it: 12, 12.0 -> "12".
 
-    A whole number too large for a double is read again from the text: two users whose ids
-    differ in the last digit must not become one.
+    A whole number too large for a double is asked for `exactly`: two users whose ids differ in
+    the last digit must not become one.
     """
     if found is None or found == "":
         return Skip.NO_USER_ID
     if isinstance(found, float) and abs(found) >= _DIGITS_OF_A_DOUBLE:
-        found = _exact_user_id(text)
+        found = exactly()
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         found = _number_as_id(found)
     if not isinstance(found, str):
@@ -88,11 +87,14 @@ def value_of(
     return found if isinstance(found, int | float) else Refusal.VALUE_NOT_SCALAR
 
 
-def times_of(message: Mapping[str, Any]) -> tuple[int | None, int | None] | Refusal:
+def times_of(
+    message: Mapping[str, Any], received_ms: int | None = None
+) -> tuple[int | None, int | None] | Refusal:
     """Event time, free of the sender's clock error, and Segment's `receivedAt`; None: arrival.
 
-    With `originalTimestamp` Segment has corrected `timestamp` already. Only fields that are
-    used need be readable.
+    `received_ms`: when we received it, which corrects the clock of who sends to us directly and
+    so gives no `receivedAt`. With `originalTimestamp` Segment has corrected `timestamp` already.
+    Only fields that are used need be readable.
     """
     stamp = message.get("timestamp")
     received = message.get("receivedAt")
@@ -102,8 +104,9 @@ def times_of(message: Mapping[str, Any]) -> tuple[int | None, int | None] | Refu
         if stamp is None:
             return None, arrived_at
         event_at = read_instant(stamp)
-        if sent is not None and arrived_at is not None:
-            event_at = within_range(arrived_at - (read_instant(sent) - event_at))
+        received_at = received_ms if arrived_at is None else arrived_at
+        if sent is not None and received_at is not None:
+            event_at = within_range(received_at - (read_instant(sent) - event_at))
     except UnreadableInstant:
         return Refusal.UNREADABLE_TIMESTAMP
     return event_at, arrived_at
@@ -123,13 +126,6 @@ def _utf8_size(text: str) -> int | None:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        return None
-
-
-def _exact_user_id(text: bytes | str) -> object:
-    try:
-        return read_exactly(text)["userId"]
-    except BrokenJson:
         return None
 
 

@@ -17,7 +17,14 @@ from redis import Redis
 from producer.envelopes import Addressed
 from producer.refusals import InboxFull, MemoryFull, WrongServer
 from producer.server import MEMORY_FULL, errors_said
-from worker.contract import PARTITIONS_KEY, append_key, inbox_key, ledger_key
+from worker.contract import (
+    CHECK_KEY,
+    CHECK_LIFE_MS,
+    PARTITIONS_KEY,
+    append_key,
+    inbox_key,
+    ledger_key,
+)
 from worker.durations import to_ms
 
 ENVELOPES_PER_CALL = 16  # a few MB at most: the server does nothing else meanwhile
@@ -104,6 +111,16 @@ class Inbox:
                         taken[partition, appended.envelope_id] = appended
         return [taken[envelope.partition, envelope.envelope_id] for envelope in envelopes]
 
+    def check(self) -> None:
+        """Whether an append would be taken now. Raises the ProducerRefused that it would meet."""
+        with errors_said():
+            self._check_partitions()
+            self._check_memory()
+            self._client.set(CHECK_KEY, "1", px=CHECK_LIFE_MS)
+            for partition in range(self._partitions):
+                if self._client.xlen(inbox_key(partition)) >= self._high_water:
+                    raise self._is_full()
+
     def remembers(self, partition: int, envelope_id: str) -> bool:
         """True if the envelope was appended here, and not longer ago than ids are remembered."""
         with errors_said():
@@ -121,15 +138,18 @@ class Inbox:
             arguments += [envelope.body, envelope.count]
         answer = self._script(keys=keys, args=arguments)
         if len(answer) < 2 * len(envelopes):
-            raise InboxFull(
-                f"The inbox holds {self._high_water:,} envelopes that no worker has applied yet, "
-                "so nothing more is accepted. Start workers (`persona-sync up`), or wait for "
-                "them; then send again."
-            )
+            raise self._is_full()
         return [
             Appended(envelope.envelope_id, answer[2 * i].decode(), answer[2 * i + 1] == 1)
             for i, envelope in enumerate(envelopes)
         ]
+
+    def _is_full(self) -> InboxFull:
+        return InboxFull(
+            f"The inbox holds {self._high_water:,} envelopes that no worker has applied yet, "
+            "so nothing more is accepted. Start workers (`persona-sync up`), or wait for "
+            "them; then send again."
+        )
 
     def _check_partitions(self) -> None:
         """A user's changes must not be spread over two partitions; looked at once."""

@@ -6,12 +6,14 @@ the standard library, so that an odd value in a field nobody uses does not cost 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 MESSAGE_MAX_BYTES = 32_768  # Segment docs, http-api: 32 KB per message
+_FIRST = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
 
 
 class BrokenJson(ValueError):
@@ -37,6 +39,18 @@ def read_exactly(text: bytes | str) -> Any:
         return json.loads(decoded, parse_int=_whole, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise BrokenJson from None
+
+
+def first_element(array: bytes) -> bytes:
+    """The bytes of an array's first element, as they came. Raises BrokenJson."""
+    try:
+        text = array.decode()
+        if not (opening := _FIRST.match(text)):
+            raise BrokenJson
+        _, end = json.JSONDecoder(parse_int=_whole).raw_decode(text, opening.end())
+    except (ValueError, RecursionError):
+        raise BrokenJson from None
+    return text[opening.end() : end].encode()
 
 
 def write_json(message: object) -> bytes:

@@ -5,14 +5,14 @@ that fails names the message, so the same message always gets the same code:
 length, JSON, object, about an audience or trait, key, user id, value, timestamps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from producer.fields import attribute_of, message_id_of, times_of, user_id_of, value_of
-from producer.json_text import BrokenJson, is_too_long, read_json, write_json
+from producer.json_text import BrokenJson, is_too_long, read_exactly, read_json, write_json
 from worker.contract import REASONS, Change, ChangeClass, Refusal, Skip
 
 _T = TypeVar("_T")
@@ -61,6 +61,22 @@ def read(raw: Message, *, source: str, place: int) -> Change | Refused | Skipped
         message = read_json(text)
     except BrokenJson:
         return Refused(Refusal.BROKEN_JSON)
+    return read_parsed(message, lambda: exact_user_id(text), source=source, place=place)
+
+
+def read_parsed(
+    message: object,
+    exactly: Callable[[], object],
+    *,
+    source: str,
+    place: int,
+    received_ms: int | None = None,
+) -> Change | Refused | Skipped:
+    """Read a message that was parsed as part of something larger.
+
+    `exactly` gives its user id with every digit; asked only for very large numbers.
+    `received_ms`: see `times_of`.
+    """
     if not isinstance(message, dict):
         return Refused(Refusal.NOT_AN_OBJECT)
     about = _about(message)
@@ -70,7 +86,7 @@ def read(raw: Message, *, source: str, place: int) -> Change | Refused | Skipped
     attribute = attribute_of(key)
     if isinstance(attribute, Refusal):
         return Refused(attribute)
-    user_id = user_id_of(message.get("userId"), text)
+    user_id = user_id_of(message.get("userId"), exactly)
     if isinstance(user_id, Refusal):
         return Refused(user_id)
     if isinstance(user_id, Skip):
@@ -78,7 +94,7 @@ def read(raw: Message, *, source: str, place: int) -> Change | Refused | Skipped
     value = value_of(message.get(fields), attribute, change_class)
     if isinstance(value, Refusal):
         return Refused(value, user_id)
-    times = times_of(message)
+    times = times_of(message, received_ms)
     if isinstance(times, Refusal):
         return Refused(times, user_id)
     return _CHANGE.validate_python(
@@ -94,6 +110,14 @@ def read(raw: Message, *, source: str, place: int) -> Change | Refused | Skipped
             "class": change_class,
         }
     )
+
+
+def exact_user_id(text: bytes | str) -> object:
+    """The user id of a message's text, whole numbers with every digit; None if it has none."""
+    try:
+        return read_exactly(text)["userId"]
+    except BrokenJson:
+        return None
 
 
 def _about(message: dict[str, Any]) -> tuple[str, ChangeClass, object] | None:

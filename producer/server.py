@@ -34,11 +34,13 @@ _NOT_NOW = (AuthorizationError, BusyLoadingError, ClusterDownError, ReadOnlyErro
 _CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 
 
-def connect(url: str, *, answer_timeout: float = ANSWER_TIMEOUT) -> Redis:
+def connect(
+    url: str, *, answer_timeout: float = ANSWER_TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT
+) -> Redis:
     """A client that asks once: who repeats is the caller's decision. Connects when first used."""
     return Redis.from_url(
         url,
-        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_connect_timeout=connect_timeout,
         socket_timeout=answer_timeout,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),

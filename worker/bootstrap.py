@@ -6,20 +6,27 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.audiences.registry import Registry, WrongRegistry, load_registry
-from worker.braze.client import BrazeClient
+from worker.audiences.registry import WrongRegistry
+from worker.audiences.registry_file import RegistryFile
+from worker.braze.client import TRACK_PATH, BrazeClient
+from worker.braze.deletes import DELETE_PATH, IDS_MAX, Deletes
 from worker.braze.instances import UnknownInstance, rest_url
 from worker.braze.shadow import ShadowBraze
 from worker.contract import PARTITIONS_KEY
 from worker.delivery import DeliveryPolicy, Tools
-from worker.durations import to_ms
+from worker.durations import format_duration, to_ms
 from worker.flow import Flow, FlowPolicy
+from worker.forgetting import Forgetting
+from worker.forwarding import Forwarding
+from worker.observe.alive import AliveFile
 from worker.observe.endpoint import Endpoint
 from worker.observe.logs import log_fact
 from worker.observe.noted import Noted
@@ -29,24 +36,36 @@ from worker.observe.server_metrics import ServerCollector
 from worker.observe.webhook import Webhook, is_webhook_url
 from worker.pipeline import facts
 from worker.pipeline.surprise import SurprisePolicy
+from worker.recollection import Recollection
+from worker.reload import Pace, Reload
 from worker.scrape import ServerReader
 from worker.settings import NothingRunning, Settings, WrongSettings
-from worker.stores.allowance import Allowance, AllowancePolicy
+from worker.stores.allowance import DELETE, Allowance, AllowancePolicy
+from worker.stores.audience_books import AudienceBooks
 from worker.stores.bells import Bells
 from worker.stores.budget import Budget
 from worker.stores.dead_letters import DeadLetters
+from worker.stores.deletions import Deletions, DeletionTerms
+from worker.stores.erasure import Erasure
 from worker.stores.flips import Flips
-from worker.stores.handover import Handover, NotHandedOver
+from worker.stores.forwards import Forwards
+from worker.stores.handover import Entered, Handover, NotHandedOver
+from worker.stores.identity import ServerIdentity
+from worker.stores.in_force import InForce, Value
 from worker.stores.inbox import Inbox
 from worker.stores.journal import Journal
 from worker.stores.ledger import Ledger
 from worker.stores.memberships import Memberships
 from worker.stores.mode import ModeStore
 from worker.stores.notices import Notices
+from worker.stores.publication import Publication
+from worker.stores.rulebook import Rulebook
 from worker.stores.seeding import Seeding
 from worker.stores.server import Server
+from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
-from worker.stores.workers import Workers
+from worker.stores.workers import Workers, this_process
+from worker.sweeping import Sweeping
 from worker.watch import Courier, Watch
 
 OLDEST_SERVER = (7, 0)
@@ -70,6 +89,10 @@ class Stores:
     client: Server
     inbox: Inbox
     memberships: Memberships
+    rulebook: Rulebook
+    publication: Publication
+    sweeps: Sweeps
+    audience_books: AudienceBooks
     allowance: Allowance
     dead_letters: DeadLetters
     journal: Journal
@@ -81,6 +104,10 @@ class Stores:
     budget: Budget
     flips: Flips
     notices: Notices
+    in_force: InForce
+    deletions: Deletions
+    forwards: Forwards
+    delete_allowance: Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +122,8 @@ class Engine:
     metrics: ProcessMetrics
     reader: ServerReader
     endpoint: Endpoint | None = None
+    alive: AliveFile | None = None
+    deletes: Deletes | None = None
 
     def close(self) -> None:
         """Give back connections; requests under way should be over."""
@@ -103,24 +132,40 @@ class Engine:
             self.endpoint.close()
         self.reader.close()
         self.braze.close()
+        if self.deletes:
+            self.deletes.close()
         self.stores.client.close()
 
 
-def connect(url: str, reply_seconds: float = 10, connect_seconds: float = 3) -> Server:
-    """A client that never repeats a command by itself: a late reply is not a lost one."""
+def connect(
+    url: str,
+    reply_seconds: float = 10,
+    connect_seconds: float = 3,
+    identity: ServerIdentity | None = None,
+) -> Server:
+    """A client that never repeats a command by itself: a late reply is not a lost one.
+
+    With an `identity`, no connection is used before it is known which server it leads to.
+    """
     return Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=reply_seconds,
         socket_connect_timeout=connect_seconds,
         health_check_interval=25,
+        redis_connect_func=identity.introduce if identity else None,
     )
 
 
 def make_stores(
-    settings: Settings, registry: Registry | None = None, client: Server | None = None
+    settings: Settings,
+    client: Server | None = None,
+    identity: ServerIdentity | None = None,
 ) -> Stores:
-    """The stores of a deployment. Connects lazily: nothing is sent yet."""
+    """The stores of a deployment. Connects lazily: nothing is sent yet.
+
+    Whoever claims gives the `identity` that the client was made with.
+    """
     client = client or connect(settings.server_url())
     terms = Terms(
         gap=settings.same_attribute_gap,
@@ -144,11 +189,18 @@ def make_stores(
         valve_verdicts=settings.valve_verdicts,
         valve_window=settings.valve_window,
     )
-    attributes = registry.attributes() if registry else None
+    def epoch() -> int:
+        return identity.epoch if identity else 0
+
+    rulebook = Rulebook(client, epoch=epoch)
     return Stores(
         client=client,
         inbox=Inbox(client, to_ms(settings.inbox_takeover)),
-        memberships=Memberships(client, terms, attributes),
+        memberships=Memberships(client, terms, rulebook, epoch=epoch),
+        rulebook=rulebook,
+        publication=Publication(client, rulebook),
+        sweeps=Sweeps(client, terms, at_once=settings.sweep_users),
+        audience_books=AudienceBooks(client, rulebook),
         allowance=Allowance(client, policy),
         dead_letters=DeadLetters(client),
         journal=Journal(client),
@@ -156,11 +208,23 @@ def make_stores(
         bells=Bells(client),
         workers=Workers(client),
         mode=ModeStore(client),
-        seeding=Seeding(client, terms, attributes),
+        seeding=Seeding(client, terms, rulebook),
         budget=Budget(client, terms),
         flips=Flips(client),
         notices=Notices(client),
+        in_force=InForce(client),
+        deletions=Deletions(
+            client, terms, DeletionTerms(settings.deletion_memory, settings.forward_deletes)
+        ),
+        forwards=Forwards(
+            client, settings.claim_lease, remembers=settings.deletion_memory > timedelta(0)
+        ),
+        delete_allowance=Allowance(client, replace(policy, **_DELETES), keys=DELETE),
     )
+
+
+# Far below what Braze allows for /users/delete (Braze docs: api_limits): 500 users a second.
+_DELETES: dict[str, Any] = {"rate": 10.0, "burst": 5, "objects": IDS_MAX}
 
 
 def load_engine(ring: Callable[[str, int], None]) -> Engine:
@@ -174,39 +238,136 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     Raises what CANNOT_START lists, with what to do; redis' ConnectionError if the server cannot
     be reached.
     """
-    is_shadow = settings.mode == "shadow"
-    base_url = "" if is_shadow else _base_url(settings)
-    registry = load_registry(settings.registry_file())
-    stores = make_stores(settings, registry)
+    # What can be wrong without a server is said first.
+    base_url = "" if settings.mode == "shadow" else _base_url(settings)
+    file = RegistryFile(settings.registry_file(), settings.batched_offset)
+    reading = file.changed()
+    assert reading is not None, "the first look at a file always finds something"
+    alive = _alive_file(settings)
+    identity = ServerIdentity(settings.partitions, settings.braze_request_timeout)
+    client = connect(settings.server_url(), identity=identity)
+    stores = make_stores(settings, client=client, identity=identity)
     check_server(stores.client, settings.partitions)
     for partition in range(settings.partitions):
         stores.inbox.prepare(partition)
-        stores.memberships.publish_registry(
-            partition, registry.version, registry.lane_terms(), registry.rules()
-        )
     entered = make_handover(stores, settings.partitions).enter(settings.mode, settings.adopt_shadow)
+    stores.in_force.publish(this_process(), rules_of(settings))
     stop = threading.Event()
     metrics = ProcessMetrics()
     noted = Noted()
     record = Recorder([log_fact, metrics, noted])
-
-    def end_shadow() -> None:
-        record(facts.ShadowOver())
-        stop.set()
-
-    braze = (
-        ShadowBraze(stores.mode.is_shadow, end_shadow) if is_shadow else _client(settings, base_url)
+    braze = _braze(settings, stores, base_url, record, stop)
+    _say_entered(entered, record)
+    reload = Reload(
+        file,
+        stores.publication,
+        record,
+        this_process(),
+        settings.partitions,
+        Pace(settings.braze_objects_per_request, settings.braze_requests_per_second),
     )
+    reload.begin()
+    recollection = Recollection(stores.memberships, identity, boot_seconds, settings.server_memory)
+    tools = _tools(settings, stores, braze, recollection, record, stop)
+    watch = make_watch(settings, stores, noted, record)
+    deletes = _deletes(settings, base_url)
+    forgetting = Forgetting(
+        stores.deletions,
+        Erasure(stores.client, stores.allowance.now_ms),
+        record,
+        boot_seconds,
+        Forwarding(tools, stores.delete_allowance, stores.forwards, deletes) if deletes else None,
+    )
+    flow = Flow(
+        tools, stores.inbox, stores.bells, watch, ring, _flow_policy(settings), forgetting,
+        reload, Sweeping(stores.sweeps, record, boot_seconds, tools.wait),
+    )  # fmt: skip
+    reader = make_reader(settings)
+    metrics.registry.register(ServerCollector(reader))
+    address = settings.metrics_address()
+    endpoint = Endpoint(address, metrics.registry, record) if address else None
+    return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint, alive, deletes)
+
+
+def rules_of(settings: Settings) -> dict[str, Value]:
+    """The settings that all workers should share, by name: numbers, spans and switches, the mode
+    and the address of Braze. No other text, so that no secret can be among them."""
+    shared: dict[str, Value] = {"mode": settings.mode, "braze_endpoint": _endpoint(settings)}
+    for name, value in settings:
+        if name in _OF_ONE_PROCESS or name.startswith(_OF_PRODUCERS):
+            continue
+        if isinstance(value, bool | int | float):
+            shared[name] = value
+        elif isinstance(value, timedelta):
+            shared[name] = format_duration(value)
+    return shared
+
+
+# What the HTTP producer goes by; then other producers, and `seed`. The number of partitions is the
+# server's to say.
+_OF_PRODUCERS = ("producer_", "webhook_")
+_OF_ONE_PROCESS = frozenset(
+    {
+        "partitions", "inbox_high_water", "memory_high_water", "append_memory",
+        "braze_exports_per_minute", "braze_ids_per_export", "braze_export_lag",
+    }
+)  # fmt: skip
+
+
+def _endpoint(settings: Settings) -> str | None:
+    try:
+        return rest_url(settings.braze_endpoint) if settings.braze_endpoint else None
+    except UnknownInstance:
+        return None
+
+
+def _alive_file(settings: Settings) -> AliveFile | None:
+    if settings.alive_file is None:
+        return None
+    try:
+        return AliveFile(settings.alive_file)
+    except OSError as error:
+        raise WrongSettings(
+            f"PERSONA_SYNC_ALIVE_FILE: {settings.alive_file} cannot be written: {error.strerror}. "
+            "Name a file in a folder that the worker may write to, or unset it."
+        ) from None
+
+
+def _say_entered(entered: Entered, record: Recorder) -> None:
     record(
         facts.ModeEntered(
-            level="warning" if is_shadow or entered.adopted else "info",
+            level="warning" if entered.mode == "shadow" or entered.adopted else "info",
             mode=entered.mode,
             adopted=entered.adopted,
             users=entered.users,
             values=entered.values,
         )
     )
-    tools = Tools(
+
+
+def _braze(
+    settings: Settings, stores: Stores, base_url: str, record: Recorder, stop: threading.Event
+) -> BrazeClient | ShadowBraze:
+    """What requests go to: Braze, or in shadow mode nobody."""
+
+    def end_shadow() -> None:
+        record(facts.ShadowOver())
+        stop.set()
+
+    if settings.mode == "shadow":
+        return ShadowBraze(stores.mode.is_shadow, end_shadow)
+    return _client(settings, base_url)
+
+
+def _tools(
+    settings: Settings,
+    stores: Stores,
+    braze: BrazeClient | ShadowBraze,
+    recollection: Recollection,
+    record: Recorder,
+    stop: threading.Event,
+) -> Tools:
+    return Tools(
         memberships=stores.memberships,
         allowance=stores.allowance,
         braze=braze,
@@ -216,6 +377,7 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         wait=lambda seconds: stop.wait(seconds) if seconds > 0 else stop.is_set(),
         random=random.random,
         key_print=lambda: key_print(_key_or_nothing(settings)),
+        recollection=recollection,
         policy=DeliveryPolicy(
             total=settings.braze_request_timeout,
             lease=settings.claim_lease,
@@ -225,7 +387,10 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
             update_existing_only=settings.update_existing_only,
         ),
     )
-    policy = FlowPolicy(
+
+
+def _flow_policy(settings: Settings) -> FlowPolicy:
+    return FlowPolicy(
         budget=settings.drain_budget.total_seconds(),
         realtime_budget=settings.realtime_drain_budget.total_seconds(),
         deliveries=settings.inbox_deliveries,
@@ -233,13 +398,6 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         probe_interval_ms=to_ms(settings.probe_interval),
         partitions=settings.partitions,
     )
-    watch = make_watch(settings, stores, noted, record)
-    flow = Flow(tools, stores.inbox, stores.bells, watch, ring, policy)
-    reader = make_reader(settings)
-    metrics.registry.register(ServerCollector(reader))
-    address = settings.metrics_address()
-    endpoint = Endpoint(address, metrics.registry, record) if address else None
-    return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint)
 
 
 def make_handover(stores: Stores, partitions: int) -> Handover:
@@ -260,7 +418,14 @@ def _base_url(settings: Settings) -> str:
     return base_url
 
 
-def _client(settings: Settings, base_url: str) -> BrazeClient:
+def _deletes(settings: Settings, base_url: str) -> Deletes | None:
+    """What has profiles deleted; None if they are not to be. A shadow lets them wait."""
+    if not settings.forward_deletes or settings.mode == "shadow":
+        return None
+    return Deletes(_client(settings, base_url, DELETE_PATH))
+
+
+def _client(settings: Settings, base_url: str, path: str = TRACK_PATH) -> BrazeClient:
     return BrazeClient(
         base_url,
         lambda: _key_or_nothing(settings),
@@ -269,6 +434,7 @@ def _client(settings: Settings, base_url: str) -> BrazeClient:
         idle=settings.braze_idle_connection,
         proxy=settings.braze_proxy,
         clock=boot_seconds,
+        path=path,
     )
 
 
@@ -300,16 +466,7 @@ def make_reader(settings: Settings) -> ServerReader:
     """Reads the server for a scrape, over connections that no task waits for."""
     client = connect(settings.server_url(), SCRAPE_SECONDS, SCRAPE_SECONDS)
     stores = make_stores(settings, client=client)
-    return ServerReader(
-        client=client,
-        inbox=stores.inbox,
-        memberships=stores.memberships,
-        allowance=stores.allowance,
-        dead_letters=stores.dead_letters,
-        ledger=stores.ledger,
-        workers=stores.workers,
-        partitions=settings.partitions,
-    )
+    return ServerReader(client, stores, settings.partitions)
 
 
 def check_server(client: Server, partitions: int) -> None:

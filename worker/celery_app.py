@@ -7,22 +7,45 @@ No data travels in messages: Celery's Redis transport loses a message when a wor
 between taking it and noting it, so a message only says "there is work".
 """
 
+import sys
 import warnings
 from functools import cache
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import SecurityWarning
+from celery.beat import SchedulingError
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.signals import celeryd_after_setup
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.scheduling import priority_cycle
 from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import TimeoutError as ConnectionSlow
 
-from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, QUEUES, QueueName, TaskName
+from worker.contract import (
+    BROKER_KEY_PREFIX,
+    CANNOT_START_CODE,
+    QUEUE_OF_TASK,
+    QUEUES,
+    QueueName,
+    TaskName,
+)
+from worker.observe.broker_away import tell_in_one_line
 from worker.observe.logs import configure
 from worker.settings import NothingRunning, Settings, WrongSettings
 
 TICK_SECONDS = 1.0
+_NO_CANCELLING = r"(?s).*worker_cancel_long_running_tasks_on_connection_loss"
+
+
+def cannot_start(error: Exception) -> SystemExit:
+    """What ends the process, with the error's sentence said. Its code tells what a person must
+    mend (CANNOT_START_CODE) from a server that is away, which may come back: that is 1."""
+    if isinstance(error, NothingRunning):
+        return SystemExit(f"persona-sync: {error}")
+    sys.stderr.write(f"persona-sync: {error}\n")
+    return SystemExit(CANNOT_START_CODE)
 
 
 class MostUrgentFirst(priority_cycle):
@@ -69,6 +92,13 @@ def _waiting(app: Celery, queue: str) -> int:
         return int(declared.message_count)
 
 
+@celeryd_after_setup.connect
+def _say_nothing_of_what_is_decided(**_: Any) -> None:
+    # Each loss of the broker brings ten lines about a setting that is made here on purpose.
+    # Celery asks for all its warnings while it sets up logging, so this comes later.
+    warnings.filterwarnings("ignore", _NO_CANCELLING, category=CPendingDeprecationWarning)
+
+
 @cache
 def make_app() -> Celery:
     """The Celery application, configured from the environment.
@@ -79,10 +109,12 @@ def make_app() -> Celery:
         settings = Settings.load()
         broker = settings.celery_broker_url()
     except (WrongSettings, NothingRunning) as error:
-        raise SystemExit(f"persona-sync: {error}") from None
+        raise cannot_start(error) from None
     configure(settings.log_level, settings.log_format)
     # What it warns of, a worker of root that reads pickles, cannot be: JSON is all we accept.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    lost = (ConnectionLost, ConnectionSlow, OperationalError, OSError)
+    tell_in_one_line(lost, (SchedulingError,))
     _let_workers_live_through_a_lost_broker()
     made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
     made.conf.update(

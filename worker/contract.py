@@ -62,6 +62,15 @@ class Refusal(StrEnum):
     VALUE_NOT_SCALAR = "value_not_scalar"
     VALUE_TOO_LONG = "value_too_long"
     UNREADABLE_TIMESTAMP = "unreadable_timestamp"
+    # What the HTTP producer refuses besides: Segment's own names for it.
+    BAD_REQUEST = "bad_request"
+    NO_USER_ANON_ID = "no_user_anon_id"
+    ID_NOT_STRING = "id_not_string"
+    ID_REQUIRED = "id_required"
+    EVENT_NOT_DEFINED = "event_not_defined"
+    EVENT_NOT_STRING = "event_not_string"
+    TRAITS_NOT_OBJECT = "traits_not_object"
+    PROPERTIES_NOT_OBJECT = "properties_not_object"
 
 
 class Skip(StrEnum):
@@ -69,6 +78,13 @@ class Skip(StrEnum):
 
     NO_USER_ID = "no_user_id"
     NOT_AN_AUDIENCE_MESSAGE = "not_an_audience_message"
+    # The same, told apart by kind, as the HTTP producer does it.
+    PLAIN_IDENTIFY = "plain_identify"
+    PLAIN_TRACK = "plain_track"
+    PAGE = "page"
+    SCREEN = "screen"
+    GROUP = "group"
+    ALIAS = "alias"
 
 
 # One sentence for each code, for people: what was found and what would have been right.
@@ -89,8 +105,22 @@ REASONS: dict[str, str] = {
     Refusal.VALUE_NOT_SCALAR: "A computed trait must be a string, a number or a boolean.",
     Refusal.VALUE_TOO_LONG: "The string is longer than 255 characters, Braze's limit.",
     Refusal.UNREADABLE_TIMESTAMP: "A timestamp is not ISO 8601, or lies outside 1970 to 3000.",
+    Refusal.BAD_REQUEST: "type is none of identify, track, page, screen, group and alias.",
+    Refusal.NO_USER_ANON_ID: "The message has neither userId nor anonymousId.",
+    Refusal.ID_NOT_STRING: "userId, anonymousId, groupId or previousId is not a string.",
+    Refusal.ID_REQUIRED: "A group call must have a groupId, an alias call a previousId.",
+    Refusal.EVENT_NOT_DEFINED: "A track call must name its event.",
+    Refusal.EVENT_NOT_STRING: "The event of a track call must be a string.",
+    Refusal.TRAITS_NOT_OBJECT: "traits must be a JSON object.",
+    Refusal.PROPERTIES_NOT_OBJECT: "properties must be a JSON object.",
     Skip.NO_USER_ID: "The message has no userId; only identified users are synced.",
     Skip.NOT_AN_AUDIENCE_MESSAGE: "The message speaks of no audience, journey step or trait.",
+    Skip.PLAIN_IDENTIFY: "An identify call that Engage did not make: no audience is meant.",
+    Skip.PLAIN_TRACK: "A plain event: no audience is meant.",
+    Skip.PAGE: "A page call; no audience is meant.",
+    Skip.SCREEN: "A screen call; no audience is meant.",
+    Skip.GROUP: "A group call: it speaks of an account, and only users are synced.",
+    Skip.ALIAS: "An alias call: it joins ids, and says nothing of an audience.",
 }
 
 
@@ -140,7 +170,7 @@ class Change(_Model):
 
     @model_validator(mode="after")
     def _fits_braze(self) -> "Change":
-        if self.change_class.is_membership and not isinstance(self.value, bool):
+        if not isinstance(self.value, bool) and self.change_class.is_membership:
             raise ValueError("a membership is a boolean")
         if isinstance(self.value, str) and len(self.value) > STRING_VALUE_MAX_CHARS:
             raise ValueError("the value is longer than 255 characters")
@@ -234,6 +264,12 @@ def bell_key(partition: int, task: str) -> str:
 BELL_LIFE_MS = 5_000  # a lost doorbell is rung again after this time at the latest
 BROKER_KEY_PREFIX = "ps1:celery:"  # Celery's own keys, apart from ours on a shared server
 PARTITIONS_KEY = "ps1:{a}:partitions"  # string: the number stored at the first start
+CHECK_KEY = "ps1:{a}:check"  # string, written to see whether the server takes writes; expires
+CHECK_LIFE_MS = 1_000
+
+# With it a worker or beat ends that cannot start until a person mends something (sysexits.h's
+# EX_CONFIG); to start it again changes nothing.
+CANNOT_START_CODE = 78
 
 
 class TaskName:
@@ -242,6 +278,8 @@ class TaskName:
     ACCEPT = "persona_sync.accept"
     FLUSH_REALTIME = "persona_sync.flush_realtime"
     FLUSH_BATCHED = "persona_sync.flush_batched"
+    FORWARD_DELETES = "persona_sync.forward_deletes"
+    SWEEP = "persona_sync.sweep"
     TICK = "persona_sync.tick"
 
 
@@ -260,5 +298,7 @@ QUEUE_OF_TASK = {
     TaskName.ACCEPT: QueueName.ACCEPT,
     TaskName.FLUSH_REALTIME: QueueName.REALTIME,
     TaskName.FLUSH_BATCHED: QueueName.BATCHED,
+    TaskName.FORWARD_DELETES: QueueName.BATCHED,
+    TaskName.SWEEP: QueueName.BATCHED,
     TaskName.TICK: QueueName.CONTROL,
 }

@@ -19,6 +19,7 @@ from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict,
 from worker.pipeline.reply import Reply
 from worker.pipeline.retry import delay, spread
 from worker.pipeline.schedule import Lane
+from worker.recollection import MAY_BE_THERE, Recollection
 from worker.stores.allowance import Allowance, Learned, Permission
 from worker.stores.memberships import Claim, Memberships, Settled
 from worker.stores.scripts import Step
@@ -96,6 +97,7 @@ class Tools:
     wait: Callable[[float], bool]
     random: Callable[[], float]
     key_print: Callable[[], str]
+    recollection: Recollection
     policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
 
 
@@ -261,13 +263,19 @@ class Delivery:
             # Giving up in the middle would begin the search for a refused item from the start.
             until = min(self._last_start, tools.clock() + 2.0)
             permit, _, _ = ask(tools, self._lane, until, insists=True)
+            # A user who was deleted since is not sent again; the others are claimed anew.
+            place_lost = tools.memberships.has_lost(self._partition, self._claim.id, group)
+        else:
+            place_lost = False
         if permit is None:
             return None
-        if tools.clock() > self._last_start:
+        is_same_server = tools.recollection.is_same_server(self._claim.epoch)
+        if tools.clock() > self._last_start or not is_same_server or place_lost:
             tools.allowance.give_back(permit)
             return None
         objects = [self._objects[place] for place in group]
         body = payload.body(objects, tools.policy.update_existing_only)
+        remembered = tools.recollection.begin(self._partition, self._claim.epoch, objects)
         try:
             reply = tools.braze.track(body, total=tools.policy.total)
         except UnusableKey:
@@ -277,6 +285,7 @@ class Delivery:
             tools.allowance.give_back(permit)
             raise
         outcome = read(reply, len(group), body_bytes=len(body), now=tools.wall())
+        tools.recollection.end(remembered, outcome.items)
         return _Sent(permit, reply, outcome)
 
     def _reporting(self, sent: "_Sent", outcome: Outcome) -> Step[Learned]:
@@ -388,8 +397,10 @@ class Delivery:
 
     def _note_settled(self, items: Sequence[tuple[int, ItemVerdict]], settled: Settled) -> None:
         self._tally.add([item for _, item in items])
-        if not settled.users:
+        if settled.is_gone:
             self._tools.record(facts.ClaimGone(claim=self._claim.id, users=len(items)))
+            sent = [self._objects[place] for place, item in items if item.verdict in MAY_BE_THERE]
+            self._tools.recollection.doubt(self._partition, sent)
 
 
 def _is_plain(outcome: Outcome) -> bool:

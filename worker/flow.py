@@ -12,16 +12,20 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from worker.braze.client import UnusableKey
-from worker.contract import ENVELOPE, Changes, Refusals, TaskName
+from worker.contract import ENVELOPE, Changes, Deletion, Refusals, TaskName
 from worker.delivery import Delivery, Tally, Tools, ask, new_id
+from worker.forgetting import Forgetting
+from worker.forwarding import ForwardTally
 from worker.pipeline import facts
 from worker.pipeline.ingest import EntryId, ingest
 from worker.pipeline.outcome import Course, read
 from worker.pipeline.schedule import Lane
+from worker.reload import Reload
 from worker.stores.bells import Bells
 from worker.stores.inbox import Entry, Inbox
 from worker.stores.memberships import Applied, Claim
 from worker.stores.scripts import ScriptFailed
+from worker.sweeping import Sweeping, SweepTally
 from worker.watch import Watch
 
 FLUSH_TASK = {Lane.REALTIME: TaskName.FLUSH_REALTIME, Lane.BATCHED: TaskName.FLUSH_BATCHED}
@@ -59,6 +63,8 @@ class AcceptTally:
     superseded: int = 0
     unchanged: int = 0
     refused: int = 0
+    skipped: int = 0
+    deleted: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +91,9 @@ class Flow:
         watch: Watch,
         ring: Callable[[str, int], None],
         policy: FlowPolicy,
+        forgetting: Forgetting,
+        reload: Reload,
+        sweeping: Sweeping,
     ) -> None:
         self._tools = tools
         self._inbox = inbox
@@ -92,6 +101,9 @@ class Flow:
         self._watch = watch
         self._ring_out = ring
         self._policy = policy
+        self._forgetting = forgetting
+        self._reload = reload
+        self._sweeping = sweeping
 
     # --- accept -------------------------------------------------------------------------
 
@@ -130,7 +142,7 @@ class Flow:
         elif isinstance(envelope, Refusals):
             self._count_door(partition, entry, envelope)
         else:
-            self._refuse(partition, entry, "deletion_not_supported", tally)
+            self._delete(partition, entry, envelope, tally)
 
     def _apply_or_leave(self, partition: int, entry: Entry, tally: AcceptTally) -> None:
         """An entry that can neither be applied nor refused does not stop those behind it."""
@@ -151,6 +163,7 @@ class Flow:
         tally.changes += len(envelope.changes)
         tally.superseded += applied.superseded
         tally.unchanged += applied.unchanged
+        tally.skipped += applied.skipped
         self._tools.record(
             facts.EnvelopeApplied(
                 entry=entry.id,
@@ -159,6 +172,7 @@ class Flow:
                 superseded=applied.superseded,
                 unchanged=applied.unchanged,
                 dead=applied.dead,
+                skipped=applied.skipped,
                 clamped=ingested.clamped,
             )
         )
@@ -168,6 +182,18 @@ class Flow:
         full = self._tools.allowance.policy.objects
         if applied.realtime_ready >= full or (applied.realtime_ready and not applied.has_gatherer):
             self.ring(TaskName.FLUSH_REALTIME, partition, even_paused=False)
+
+    def _delete(self, partition: int, entry: Entry, envelope: Deletion, tally: AcceptTally) -> None:
+        deleted = self._forgetting.delete(partition, entry.id, envelope.user_id)
+        tally.deleted += deleted.is_applied
+        tally.skipped += deleted.skipped
+        if deleted.ask_at_ms is not None:
+            self._ring_for_deletes(partition, self._tools.allowance.now_ms())
+
+    def _ring_for_deletes(self, partition: int, now_ms: int) -> bool:
+        if not self._forgetting.has_to_ask(partition, now_ms + _AHEAD_MS):
+            return False
+        return self.ring(TaskName.FORWARD_DELETES, partition)
 
     def _count_door(self, partition: int, entry: Entry, envelope: Refusals) -> None:
         counts = {f"refused:{code}": n for code, n in envelope.refused.items()}
@@ -193,6 +219,8 @@ class Flow:
         limits, asked_at = tools.allowance.limits(), tools.clock()
         are_many, rung_at, booked = False, 0.0, None
         while not tools.wait(0):
+            if tools.recollection.has_doubts:
+                self.recollect()
             if tools.clock() >= until:
                 tally.ended = "budget"
                 self._ring_if_left(partition, lane, token)
@@ -234,7 +262,7 @@ class Flow:
     def _gather(self, partition: int, lane: Lane, full: int, token: str, until: float) -> str:
         """Wait for a request to fill. Empty: there is one; `_AGAIN`: look again; else why not."""
         look = self._tools.memberships.look(partition, lane, full, token)
-        if look.state in ("empty", "busy"):
+        if look.state in ("empty", "busy", "quiet"):
             return look.state
         if look.state != "wait":
             return ""
@@ -264,15 +292,48 @@ class Flow:
         if due is not None and due <= self._tools.allowance.now_ms() + _AHEAD_MS:
             self.ring(FLUSH_TASK[lane], partition, even_paused=False)
 
+    # --- forward deletes ------------------------------------------------------------------
+
+    def forward_deletes(self, partition: int) -> ForwardTally:
+        """Have Braze delete the profiles of users who were deleted."""
+        self._bells.clear(TaskName.FORWARD_DELETES, partition)
+        forwarding = self._forgetting.forwarding
+        if forwarding is None:
+            return ForwardTally(ended="empty")
+        return forwarding.drain(partition, self._tools.clock() + self._policy.budget)
+
+    # --- sweep ----------------------------------------------------------------------------
+
+    def sweep(self, partition: int) -> SweepTally:
+        """Do some of the work on many users: a resync, a flush, what new rules make necessary."""
+        self._bells.clear(TaskName.SWEEP, partition)
+        tally = self._sweeping.drain(partition, self._tools.clock() + self._policy.budget)
+        if tally.ended == "budget":
+            self.ring(TaskName.SWEEP, partition)
+        return tally
+
     # --- recover ------------------------------------------------------------------------
+
+    def recollect(self) -> None:
+        """Compare what this process sent lately with a server that may have forgotten it.
+
+        Each process does it for itself, before it claims again and with each heartbeat.
+        """
+        found = self._tools.recollection.compare()
+        if found is not None:
+            self._tools.record(
+                facts.ServerReplaced(seconds=found.waited.total_seconds(), forgotten=found.values)
+            )
 
     def recover(self) -> RecoverTally:
         """Void what lost workers hold, let go whom the budget held, ring for waiting work, try
-        refused credentials again, give notices."""
+        refused credentials again, give notices, take up a changed registry."""
         tally = RecoverTally()
         tools = self._tools
         now = tools.allowance.now_ms()
         tally.probed = self._probe(now)
+        if self._forgetting.forwarding:
+            self._forgetting.forwarding.probe(now, self._policy.probe_interval_ms)
         destination = tools.allowance.destination()
         may_send = destination.stop is None and destination.until_ms <= now + _AHEAD_MS
         for partition in range(self._policy.partitions):
@@ -288,7 +349,13 @@ class Flow:
                 due = tools.memberships.next_due(partition, lane) if may_send else None
                 if due is not None and due <= now + _AHEAD_MS and self.ring(task, partition):
                     tally.rung.append(task)
+            if self._ring_for_deletes(partition, now):
+                tally.rung.append(TaskName.FORWARD_DELETES)
+            self._forgetting.go_on(partition, now)
+            if self._sweeping.has_work(partition) and self.ring(TaskName.SWEEP, partition):
+                tally.rung.append(TaskName.SWEEP)
         self._watch.look(now)
+        self._reload.look()
         return tally
 
     def _probe(self, now: int) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -39,7 +39,7 @@ def _host_and_port(text: str) -> str:
 _ADDRESS = re.compile(
     r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})", re.ASCII
 )
-MetricsAddress = Annotated[str, AfterValidator(_host_and_port)]
+HostPort = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class Settings(BaseSettings):
@@ -65,6 +65,19 @@ class Settings(BaseSettings):
     audiences: Path = Field(
         Path("audiences.yaml"),
         description="The registry of audiences and traits; absent: everything is undeclared.",
+    )
+    batched_offset: Duration = Field(
+        timedelta(seconds=90),
+        description="How long after the full interval (on the UTC clock) batched audiences go out. "
+        "Braze's hourly limits begin anew at the full hour, when everybody who waited comes; this "
+        "keeps clear of it.",
+    )
+    sweep_users: int = Field(
+        250,
+        ge=1,
+        le=1_000,
+        description="Users in one step of work on many (resync, flush, retire). The server does "
+        "nothing else meanwhile: some milliseconds.",
     )
     partitions: int = Field(
         1, ge=1, le=1024, description="More than 1 only on a Redis Cluster; fixed at first start."
@@ -146,7 +159,13 @@ class Settings(BaseSettings):
     )
     ambiguous_hold: Duration = Field(
         timedelta(seconds=30),
-        description="The same after a request whose end is unknown: it may land late.",
+        description="The same after a request whose end is unknown: it may land late, so it must "
+        "be at least braze_request_timeout.",
+    )
+    server_memory: Duration = Field(
+        timedelta(seconds=10),
+        description="How far back a server that was restarted or failed over may have forgotten: "
+        "what was sent within it is compared with what the server still knows.",
     )
     claim_lease: Duration = Field(
         timedelta(seconds=30),
@@ -199,6 +218,18 @@ class Settings(BaseSettings):
         timedelta(seconds=10), description="The same for a realtime task."
     )
 
+    # --- deleted users
+    deletion_memory: Duration = Field(
+        timedelta(days=30),
+        description="For so long changes of a deleted user are skipped. It should be longer than "
+        "the oldest change that may still come, from a replay or a retry.",
+    )
+    forward_deletes: bool = Field(
+        False,
+        description="Have Braze delete the profiles of deleted users, too, for good. The key "
+        "needs users.delete.",
+    )
+
     # --- a brake on surprises
     data_points_per_day: int | None = Field(
         None,
@@ -226,14 +257,83 @@ class Settings(BaseSettings):
         None, description="A file that holds that URL; replaced while running, it is taken up."
     )
 
+    # --- the HTTP producer
+    write_keys: SecretStr | None = Field(
+        None,
+        description="Who may send to /v1: `source:key`, several with commas between. The source "
+        "stands in the access log; the key goes into a Segment library. A source may have two keys "
+        "while one is replaced.",
+    )
+    write_keys_file: Path | None = Field(
+        None, description="A file that holds them; replaced while running, it is taken up."
+    )
+    shared_secret: SecretStr | None = Field(
+        None, description="The Shared Secret of Segment's webhook, which signs what it sends."
+    )
+    shared_secret_file: Path | None = Field(
+        None, description="A file that holds it; replaced while running, it is taken up."
+    )
+    webhook_token: SecretStr | None = Field(
+        None,
+        description="A bearer token that a webhook with batching must send as well, since Segment "
+        "signs the first message of a batch only.",
+    )
+    webhook_token_file: Path | None = Field(
+        None, description="A file that holds it; replaced while running, it is taken up."
+    )
+    producer_bind: HostPort = Field(
+        "127.0.0.1:8000",
+        description="HOST:PORT where the HTTP producer listens. It speaks plain HTTP: put what "
+        "ends TLS in front of it.",
+    )
+    producer_metrics_bind: HostPort | None = Field(
+        None,
+        description="HOST:PORT where it serves Prometheus; unset: nowhere. It asks for no "
+        "password, so keep it internal.",
+    )
+    producer_processes: int = Field(
+        1, ge=1, le=64, description="Processes of the HTTP producer; one uses one core."
+    )
+    producer_append_timeout: Duration = Field(
+        timedelta(seconds=1),
+        description="How long the server may take to say that an append is on disk. Then the "
+        "answer is 503; Segment gives a webhook 5s in all.",
+    )
+    producer_body_timeout: Duration = Field(
+        timedelta(seconds=10), description="For a request's headers, and again for its body."
+    )
+    producer_idle_connection: Duration = Field(
+        timedelta(seconds=65),
+        description="A kept connection without a request is closed; longer than the 60s of usual "
+        "load balancers, so that they do not meet a closed one.",
+    )
+    producer_connections: int = Field(
+        1_000, ge=1, le=60_000, description="Connections of one process; further ones get 503."
+    )
+    producer_bytes_held: int = Field(
+        64_000_000,
+        ge=1_000_000,
+        description="Bytes of request bodies that one process holds at a time; over that 503.",
+    )
+    webhook_bytes: int = Field(
+        16_000_000,
+        ge=32_768,
+        description="The longest webhook body, unpacked: 4,000 messages, Segment's most, of 4 KB.",
+    )
+
     # --- seeing
     journal_bytes: int = Field(
         16_000_000, ge=100_000, description="The journal's bound for each partition, in bytes."
     )
-    metrics_bind: MetricsAddress | None = Field(
+    metrics_bind: HostPort | None = Field(
         None,
         description="HOST:PORT where a worker serves Prometheus, such as 127.0.0.1:9464; unset: "
         "nowhere. It asks for no password, so keep it internal; see [metrics](metrics.md).",
+    )
+    alive_file: Path | None = Field(
+        None,
+        description="A file that a worker touches every 2 s while its main loop turns and the "
+        "broker hears it, for a health check that costs nothing; one for each worker.",
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
@@ -246,6 +346,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "PERSONA_SYNC_CLAIM_LEASE must be at least 1s longer than "
                 "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT: a claim may not end before its request does"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hold_outlives_a_request(self) -> Self:
+        if self.ambiguous_hold < self.braze_request_timeout:
+            raise ValueError(
+                "PERSONA_SYNC_AMBIGUOUS_HOLD must be at least PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT: "
+                "a request whose end is unknown may land as late as that, after another value"
             )
         return self
 
@@ -302,8 +411,24 @@ class Settings(BaseSettings):
 
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the door for Prometheus; None if there is none."""
-        found = _ADDRESS.fullmatch(self.metrics_bind or "")
-        return (found["v6"] or found["host"], int(found["port"])) if found else None
+        return split_address(self.metrics_bind)
+
+    def write_keys_text(self) -> str | None:
+        """The write keys as they are now: their file is read anew. Raises WrongSettings."""
+        return _secret(self.write_keys, self.write_keys_file)
+
+    def shared_secret_text(self) -> str | None:
+        """The webhook's shared secret as it is now; its file is read anew. Raises WrongSettings."""
+        return _secret(self.shared_secret, self.shared_secret_file)
+
+    def webhook_token_text(self) -> str | None:
+        """The webhook's bearer token as it is now; its file is read anew. Raises WrongSettings."""
+        return _secret(self.webhook_token, self.webhook_token_file)
+
+    @property
+    def takes_segment(self) -> bool:
+        """True if somebody may send to the HTTP producer: a write key or a shared secret is set."""
+        return bool(self.write_keys_text() or self.shared_secret_text())
 
     @property
     def is_embedded(self) -> bool:
@@ -323,6 +448,12 @@ class Settings(BaseSettings):
     def notice_webhook_url(self) -> str | None:
         """Where notices go as it is now: its file is read anew each time. Raises WrongSettings."""
         return _secret(self.notice_webhook, self.notice_webhook_file)
+
+
+def split_address(text: str | None) -> tuple[str, int] | None:
+    """Host and port of a checked HOST:PORT; None if there is none."""
+    found = _ADDRESS.fullmatch(text or "")
+    return (found["v6"] or found["host"], int(found["port"])) if found else None
 
 
 def read_address(data_dir: Path) -> str | None:
@@ -370,5 +501,32 @@ def _said(item: object) -> str:
     """One line for a wrong setting; never its value, which may be a secret."""
     assert isinstance(item, dict)
     name = "_".join(str(part) for part in item["loc"]).upper()
-    reason = str(item["msg"]).removeprefix("Value error, ")
+    reason = _reason(item)
     return f"PERSONA_SYNC_{name}: {reason}" if name else reason
+
+
+def _reason(item: dict[str, Any]) -> str:
+    """What would be right. Rules of our own say it themselves."""
+    limits = item.get("ctx", {})
+    match item["type"]:
+        case "value_error":
+            return str(item["msg"]).removeprefix("Value error, ")
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "must be a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "must be a number"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
+        case "greater_than":
+            return f"must be more than {limits['gt']:.10g}"
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']:.10g}"
+        case "less_than_equal":
+            return f"must be at most {limits['le']:.10g}"
+        case "literal_error":
+            return f"must be {limits['expected'].replace(chr(39), '')}"
+        case "string_pattern_mismatch":
+            words = limits["pattern"].strip("^$()").split("|")
+            return f"must be {', '.join(words[:-1])} or {words[-1]}"
+        case _:
+            return "has a form that cannot be read"

@@ -4,8 +4,6 @@ Flower shows names, arguments (a partition's number) and summaries; none holds p
 """
 
 import logging
-import os
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from celery.signals import (
+    heartbeat_sent,
     task_postrun,
     worker_init,
     worker_ready,
@@ -25,14 +24,15 @@ from redis.exceptions import ConnectionError as ServerAway
 from redis.exceptions import TimeoutError as ServerSlow
 
 from worker.bootstrap import CANNOT_START, Engine, load_engine
-from worker.celery_app import make_app
+from worker.celery_app import cannot_start, make_app
 from worker.contract import QUEUE_OF_TASK, TaskName
 from worker.observe.process_metrics import DrainEnded
 from worker.pipeline.schedule import Lane
+from worker.stores.workers import this_process
 
 app = make_app()
 HEARTBEAT_SECONDS = 2.0
-NAME = f"{socket.gethostname()}:{os.getpid()}"
+NAME = this_process()
 
 
 def _ring(task: str, partition: int) -> None:
@@ -72,6 +72,8 @@ class Seats:
         self._most = {
             TaskName.ACCEPT: quarter,
             TaskName.FLUSH_BATCHED: quarter,
+            TaskName.FORWARD_DELETES: 1,
+            TaskName.SWEEP: 1,
             TaskName.FLUSH_REALTIME: max(1, threads - max(1, threads // 8)),
         }
 
@@ -140,6 +142,19 @@ def flush_batched(partition: int) -> dict[str, Any]:
     return _drain(TaskName.FLUSH_BATCHED, partition, lambda: _flush(partition, Lane.BATCHED))
 
 
+@app.task(name=TaskName.FORWARD_DELETES)
+def forward_deletes(partition: int) -> dict[str, Any]:
+    """Have Braze delete the profiles of deleted users."""
+    flow = engine().flow
+    return _drain(TaskName.FORWARD_DELETES, partition, lambda: flow.forward_deletes(partition))
+
+
+@app.task(name=TaskName.SWEEP)
+def sweep(partition: int) -> dict[str, Any]:
+    """Do what concerns many users: a resync, a flush, a change of the rules."""
+    return _drain(TaskName.SWEEP, partition, lambda: engine().flow.sweep(partition))
+
+
 def _flush(partition: int, lane: Lane) -> Any:
     return engine().flow.flush(partition, lane)
 
@@ -182,7 +197,7 @@ def _start(sender: Any, **_: Any) -> None:
     try:
         running = engine()
     except CANNOT_START as error:
-        raise SystemExit(f"persona-sync: {error}") from None
+        raise cannot_start(error) from None
     except (ServerAway, ServerSlow):
         raise SystemExit("persona-sync: the server cannot be reached; is it running?") from None
     if running.endpoint:
@@ -199,8 +214,16 @@ def _heartbeat() -> None:
     while True:
         with _server_may_be_away():
             running.stores.workers.beat(NAME)
+            running.flow.recollect()
         if running.stop.wait(HEARTBEAT_SECONDS):
             return
+
+
+@heartbeat_sent.connect
+def _show_alive(**_: Any) -> None:
+    # Celery's own heartbeat: its main loop has turned, and the broker took what it said.
+    if alive := engine().alive:
+        alive.touch()
 
 
 @worker_shutting_down.connect
@@ -211,5 +234,6 @@ def _make_drains_end(**_: Any) -> None:
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
     with _server_may_be_away():
+        engine().flow.recollect()
         engine().stores.workers.leave(NAME)
     engine().close()

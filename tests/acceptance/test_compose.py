@@ -6,8 +6,11 @@ stack is the demo's (deploy/demo.env), with two workers and two beats.
 
 import ast
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +58,14 @@ class Stack:
     tools: Any
     folder: Path
     ports: dict[str, int]
+    variables: dict[str, str]
+
+    def metrics_port(self, container: str) -> int:
+        """Each container has the same one; on one machine each has its own."""
+        name = f"metrics of {container}"
+        if name not in self.ports:
+            self.ports[name] = self.tools.free_port()
+        return self.ports[name]
 
     def here(self, text: str, container: str) -> str:
         """A text of the file, or a secret, with its places and addresses on this machine."""
@@ -70,6 +81,9 @@ class Stack:
             r"\bsandbox:8080\b": f"127.0.0.1:{self.ports['sandbox']}",
             r"\b8080\b": str(self.ports["sandbox"]),
             r"\b5555\b": str(self.ports["flower"]),
+            r"\b8000\b": str(self.ports["producer"]),
+            r"\b9465\b": str(self.ports["producer metrics"]),
+            r"\b9464\b": str(self.metrics_port(container)),
             r"\b0\.0\.0\.0\b": "127.0.0.1",
             r"@%h": f"@{container}",
         }
@@ -80,9 +94,12 @@ class Stack:
     def environment(self, service: str, container: str) -> dict[str, str]:
         """What the container would be given."""
         described = self.services[service]
-        given = dict(described.get("environment", {}))
-        for file in described.get("env_file", []):
-            given = {**env_file(self.tools.root / file["path"]), **given}
+        # A name without a value is taken from what compose itself was given.
+        given = {
+            name: found
+            for name, value in described.get("environment", {}).items()
+            if (found := self.variables.get(name) if value is None else value) is not None
+        }
         mapped = {name: self.here(str(value), container) for name, value in given.items()}
         path = f"{self.folder / 'bin'}:{self.doors.env()['PATH']}"
         return {**mapped, "PATH": path, "HOSTNAME": container}
@@ -175,8 +192,9 @@ def stack(tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
     variables = env_file(tools.root / "deploy" / "demo.env")
     document = yaml.safe_load((tools.root / "docker-compose.yml").read_text())
     services = interpolated(document["services"], variables)
-    ports = {name: tools.free_port() for name in ("server", "sandbox", "flower")}
-    made = Stack(services, doors, tools, doors.folder, ports)
+    names = ("server", "sandbox", "flower", "producer", "producer metrics")
+    ports = {name: tools.free_port() for name in names}
+    made = Stack(services, doors, tools, doors.folder, ports, variables)
     try:
         prepare(made, variables)
         yield made
@@ -201,7 +219,7 @@ def prepare(made: Stack, variables: dict[str, str]) -> None:
     made.start("server", "server")
     with made.redis(made.secret("redis_password")) as client:
         tools.until(lambda: answers(client))
-    for service in ("sandbox", "worker", "beat", "flower"):
+    for service in ("sandbox", "worker", "beat", "flower", "producer"):
         for number in range(1, REPLICAS.get(service, 1) + 1):
             made.start(service, f"{service}-{number}")
 
@@ -264,6 +282,30 @@ class TestCompose:
         assert names[0] == names[1]
         assert len(names[0]) == 4
 
+    def test_every_worker_serves_prometheus(self, stack: Stack, demo: Any) -> None:
+        """Each worker's port tells the same books, and of itself what it did."""
+        for number in range(1, REPLICAS["worker"] + 1):
+            port = stack.metrics_port(f"worker-{number}")
+            reply = stack.tools.http(f"http://127.0.0.1:{port}/metrics")
+            assert reply.status == 200
+            workers = re.search(rb"^persona_sync_workers_alive (\S+)$", reply.body, re.M)
+            assert workers is not None
+            assert float(workers[1]) == REPLICAS["worker"]
+
+    def test_a_worker_that_hangs_is_not_healthy(self, stack: Stack, demo: Any) -> None:
+        """The health check goes by the age of the file that a worker touches while it is well."""
+        assert stack.is_healthy("worker", "worker-1")
+        file = stack.cwd("worker-1") / "worker-alive"
+        worker = stack.container("worker-1")
+        worker.process.send_signal(signal.SIGSTOP)
+        try:
+            long_ago = time.time() - 120
+            os.utime(file, (long_ago, long_ago))
+            assert not stack.is_healthy("worker", "worker-1")
+        finally:
+            worker.process.send_signal(signal.SIGCONT)
+        stack.tools.until(lambda: stack.is_healthy("worker", "worker-1"))
+
     def test_flower_asks_for_a_login(self, stack: Stack, demo: Any) -> None:
         """Pages and API answer 401 without the login; only health and metrics are open."""
         for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
@@ -301,12 +343,32 @@ class TestCompose:
             assert reply.status == 403, path
         assert stack.container("worker-1").is_running()
 
+    def test_segment_gets_in_with_the_key_that_was_made(self, stack: Stack, demo: Any) -> None:
+        """A message to /v1 with the made write key reaches Braze; without it nothing does."""
+        url = f"http://127.0.0.1:{stack.ports['producer']}/v1/identify"
+        message = {
+            "userId": "from segment",
+            "context": {"personas": {"computation_class": "audience", "computation_key": "vip"}},
+            "traits": {"vip": True},
+        }
+        key = stack.secret("write_keys").partition(":")[2]
+        assert stack.tools.http(url, "another:", message, "POST").status == 401
+        taken = stack.tools.http(url, f"{key}:", message, "POST")
+        assert (taken.status, taken.document["accepted"]) == (200, 1)
+        profile = f"http://127.0.0.1:{stack.ports['sandbox']}/sandbox/profiles/from%20segment"
+        stack.tools.until(lambda: stack.tools.http(profile).status == 200)
+        metrics = f"http://127.0.0.1:{stack.ports['producer metrics']}/metrics"
+        assert b"persona_sync_producer_messages_total" in stack.tools.http(metrics).body
+
     def test_secrets_show_nowhere(self, stack: Stack, demo: Any) -> None:
         """No password is on a command line, in a log, or on one of Flower's pages."""
         secrets = [
             stack.secret("redis_password"),
             stack.secret("flower_login").partition(":")[2],
             stack.secret("braze_api_key"),
+            stack.secret("write_keys").partition(":")[2],
+            stack.secret("shared_secret"),
+            stack.secret("webhook_token"),
         ]
         shown = ["\n".join(stack.tools.processes_of(stack.folder).values())]
         shown += [child.said for child in stack.doors.children]

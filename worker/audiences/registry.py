@@ -37,6 +37,7 @@ __all__ = [
     "Registry",
     "WrongRegistry",
     "load_registry",
+    "read_in_part",
     "read_registry",
     "registry_text",
 ]
@@ -50,6 +51,8 @@ class Registry:
     lanes: Lanes = field(default_factory=Lanes)
     audiences: tuple[Entry, ...] = ()
     traits: tuple[Entry, ...] = ()
+    # Of all boundaries; a setting, not in the file.
+    offset: timedelta = field(default=timedelta(), kw_only=True)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -109,7 +112,7 @@ class Registry:
         """Linger, max_wait, interval and offset of the boundaries, in ms."""
         realtime = self.lanes.realtime
         every = to_ms(self.lanes.batched.every)
-        return to_ms(realtime.linger), to_ms(realtime.max_wait), every, 0
+        return to_ms(realtime.linger), to_ms(realtime.max_wait), every, to_ms(self.offset)
 
     def rules(self) -> list[tuple[str, tuple[str, int, str, int]]]:
         """For each key: lane `r`|`b`, interval in ms (0: the lane's), exit `f`|`n`, enabled."""
@@ -137,6 +140,26 @@ def read_registry(text: str, where: str = "audiences.yaml") -> Registry:
     if faults:
         raise WrongRegistry.of(faults.in_order(), where)
     return Registry(reader.policy, reader.lanes, reader.audiences, reader.traits)
+
+
+def read_in_part(text: str, where: str = "audiences.yaml") -> tuple[Registry, frozenset[str]]:
+    """A registry without the entries in which something is wrong, and the keys of those.
+
+    For who looks, never for who sends: what is left out would be realtime. Raises WrongRegistry
+    if the text is no YAML.
+    """
+    faults = Faults()
+    reader = Reader(faults)
+    with suppress(NoYaml):
+        root = read_yaml(text, faults)
+        if not faults:
+            reader.read(root)
+            right = (
+                tuple(one for one in entries if one.key not in reader.doubtful)
+                for entries in (reader.audiences, reader.traits)
+            )
+            return Registry(reader.policy, reader.lanes, *right), frozenset(reader.doubtful)
+    raise WrongRegistry.of(faults.in_order(), where)
 
 
 def load_registry(path: Path) -> Registry:

@@ -54,7 +54,8 @@ def wrong_name(name: str) -> str | None:
 
 
 class Reader:
-    """Reads one document. What could not be read is left out, and among the faults."""
+    """Reads one document. What could not be read is left out, and among the faults; `doubtful`
+    are the keys of entries in which something is wrong."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
@@ -63,6 +64,7 @@ class Reader:
         self.lanes = Lanes()
         self.audiences: tuple[Entry, ...] = ()
         self.traits: tuple[Entry, ...] = ()
+        self.doubtful: set[str] = set()
 
     def read(self, root: Node | None) -> None:
         """Read all of it."""
@@ -115,12 +117,16 @@ class Reader:
                 self._faults.add(node.place, said)
                 continue
             name = _name(node) or f"{group}, item {numbers[group]}"
+            noted = len(self._faults)
             entry, fields = self._entry(node, name, group == "audiences")
+            if len(self._faults) > noted:
+                self.doubtful.add(name)
             if entry is None:
                 continue
             at = fields.place("key")
             if (before := keys.get(entry.key)) is not None:
                 fields.wrong(at, "key", f"is declared a second time; first in line {before.line}.")
+                self.doubtful.add(entry.key)
                 continue
             keys[entry.key] = at
             at = fields.place("attribute" if fields.has("attribute") else "key")
@@ -128,6 +134,7 @@ class Reader:
                 other, before = attributes[entry.attribute]
                 said = f"{entry.attribute!r} is the attribute of {other!r} already"
                 fields.wrong(at, "attribute", f"{said}, in line {before.line}.")
+                self.doubtful |= {entry.key, other}
                 continue
             if entry.is_synced:
                 attributes[entry.attribute] = entry.key, at
@@ -239,6 +246,7 @@ class Reader:
         while isinstance(found := order_references(queries), Cycle):
             said = f"{found.keys[0]}: query: these refer to each other in a ring: {found}"
             self._faults.add(self._query_places[found.keys[0]], said)
+            self.doubtful.update(found.keys)
             for key in found.keys:
                 del queries[key]
 

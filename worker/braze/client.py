@@ -44,11 +44,11 @@ class BrazeClient:
     """Posts bodies to one instance; safe to share between threads.
 
     `api_key` is asked before every request, so a rotated key counts at once; what it raises is
-    raised by `track`, before anything is sent. `connect` bounds name, connect and TLS handshake
+    raised by `post`, before anything is sent. `connect` bounds name, connect and TLS handshake
     together (a hanging name server can only be noticed afterwards), `total` everything from the
     start to the last byte, `idle` how long a connection may lie unused and be used again.
     `ca_file` replaces the public certificate authorities. The environment's proxies and
-    credentials are never used. `clock` is monotonic seconds.
+    credentials are never used. `clock` is monotonic seconds, `path` the one that is posted to.
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class BrazeClient:
         proxy: str | None = None,
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        path: str = TRACK_PATH,
     ) -> None:
         if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
             raise ValueError("The proxy must be a URL that begins with http:// or https://")
-        self._url = base_url.rstrip("/") + TRACK_PATH
+        self._url = base_url.rstrip("/") + path
         self._api_key = api_key
         self._connect = connect.total_seconds()
         self._total = total.total_seconds()
@@ -88,7 +89,11 @@ class BrazeClient:
         )
 
     def track(self, body: bytes, *, total: timedelta | None = None) -> Reply:
-        """POST `body` to /users/track, once. `total` may differ for this one request.
+        """POST `body` to /users/track; see `post`."""
+        return self.post(body, total=total)
+
+    def post(self, body: bytes, *, total: timedelta | None = None) -> Reply:
+        """POST `body` to the client's path, once. `total` may differ for this one request.
 
         Raises UnusableKey, and what `api_key` raises; never for anything the network does.
         """

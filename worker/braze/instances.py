@@ -35,8 +35,9 @@ def rest_url(endpoint: str) -> str:
         return f"https://{host}"
     if "://" in text:
         return _checked(text)
+    hint = f"Did you mean https://{text} ? " if "." in text and _is_host(text) else ""
     raise UnknownInstance(
-        f"{_shown(text)} is not a Braze instance. Known: {', '.join(REST_HOSTS)}. "
+        f"{_shown(text)} is not a Braze instance. {hint}Known: {', '.join(REST_HOSTS)}. "
         "For any other instance give its REST URL, such as https://rest.iad-01.braze.com"
     )
 
@@ -71,9 +72,26 @@ def _fault(text: str, url: SplitResult) -> str | None:
             f"is the SDK's ({host}), which takes no REST calls; "
             "the REST host of the same instance begins with rest."
         )
-    if url.scheme == "http" and not _is_loopback(host):
-        return "must begin with https:// (http would show the key; it is allowed to this machine)"
+    if url.scheme == "http" and not (_is_loopback(host) or _is_neighbour(host)):
+        return (
+            "must begin with https:// (http would show the key; it is allowed to this machine, "
+            "and to a container of the same network)"
+        )
     return None
+
+
+def _is_host(text: str) -> bool:
+    """A host as it stands in a URL, with or without a port: nothing of it need be kept back."""
+    try:
+        url = urlsplit(f"https://{text}")
+        return _fault(f"https://{text}", url) is None and url.port != 0
+    except ValueError:
+        return False
+
+
+def _is_neighbour(host: str) -> bool:
+    """A name without a dot: no host of the public network has one, a sandbox in a container has."""
+    return host[:1].isalpha() and "." not in host and ":" not in host
 
 
 def _is_loopback(host: str) -> bool:

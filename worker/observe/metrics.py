@@ -3,91 +3,18 @@
 What is not in it cannot be emitted, nor can a label value that is not foreseen: no metric has
 more series than can be counted here, and none tells a user or a key. docs/metrics.md is written
 from it. Each metric has one layer that emits it: `server` is the same from every worker, since
-it is read from the server at the scrape; `process` is what this one process has seen.
+it is read from the server at the scrape; `process` is what this one process has seen. The HTTP
+producer has a register of its own.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
 from worker.contract import QUEUE_OF_TASK, Refusal, Skip
+from worker.metric import PREFIX, Kind, Label, Layer, Metric, NotRegistered
 from worker.pipeline.fold import End
 from worker.pipeline.outcome import Course
 from worker.pipeline.reply import Trouble
 from worker.pipeline.schedule import Lane
-
-# Stands for every value that this version does not know; each label may have it.
-OTHER = "other"
-PREFIX = "persona_sync_"
-
-
-class NotRegistered(Exception):
-    """A metric or a label is not in the register, or another layer emits it. Register it in
-    worker/observe/metrics.py with its meaning and what to do, then run docs/generate.py."""
-
-
-class Kind(StrEnum):
-    """What Prometheus calls the type."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Layer(StrEnum):
-    """Who emits a metric."""
-
-    SERVER = "server"
-    PROCESS = "process"
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A label and all the values it can have. `said` is shown where they are too many to list."""
-
-    name: str
-    values: tuple[str, ...]
-    said: str = ""
-
-    def bounded(self, value: str) -> str:
-        """The value, or `other` if it is not foreseen."""
-        return value if value in self.values else OTHER
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. `edges` are the upper edges of a histogram's buckets, without the infinite."""
-
-    name: str
-    kind: Kind
-    layer: Layer
-    unit: str
-    meaning: str
-    todo: str
-    labels: tuple[Label, ...] = ()
-    edges: tuple[float, ...] = ()
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The names of the labels, in order."""
-        return tuple(label.name for label in self.labels)
-
-    @property
-    def most_series(self) -> int:
-        """How many series it can have at most, from one process."""
-        series = len(self.edges) + 3 if self.edges else 1
-        for label in self.labels:
-            series *= len(label.values) + 1
-        return series
-
-    def place(self, **given: str) -> tuple[str, ...]:
-        """The label values in order. Raises NotRegistered for other names or other values."""
-        if set(given) != set(self.label_names):
-            raise NotRegistered(f"{self.name} has the labels {self.label_names}, not {(*given,)}.")
-        for label in self.labels:
-            if given[label.name] not in (*label.values, OTHER):
-                raise NotRegistered(f"{self.name} foresees no such value of {label.name}.")
-        return tuple(given[name] for name in self.label_names)
 
 
 def registered(name: str, layer: Layer) -> Metric:
@@ -260,6 +187,31 @@ METRICS: tuple[Metric, ...] = (
         Kind.GAUGE, "dead_letters", "letters",
         "Dead letters that are kept.",
         "Above 0: `persona-sync dead-letters list`; mend the cause, then replay or drop them.",
+    ),
+    _server(
+        Kind.COUNTER, "users_deleted_total", "users",
+        "Deletions of users that were carried out here.",
+        "Unexpected: see who deletes in Segment, or runs `persona-sync forget`.",
+    ),
+    _server(
+        Kind.GAUGE, "users_suppressed", "users",
+        "Deleted users whose changes are skipped still.",
+        "Nothing; PERSONA_SYNC_DELETION_MEMORY says for how long.",
+    ),
+    _server(
+        Kind.COUNTER, "deletes_taken_total", "users",
+        "Deletions of profiles that Braze took.",
+        "Flat while users are deleted: is PERSONA_SYNC_FORWARD_DELETES on? See the next two.",
+    ),
+    _server(
+        Kind.GAUGE, "deletes_waiting", "users",
+        "Deletions of profiles that Braze has not taken yet.",
+        "Stays above 0 for minutes: `persona-sync status` says what they wait for.",
+    ),
+    _server(
+        Kind.GAUGE, "deletes_stopped", "0 or 1",
+        "1 if Braze lets us delete no profiles. Everything else goes on.",
+        "Make a key with users.delete besides users.track, or look at the dead letters.",
     ),
     _server(
         Kind.GAUGE, "workers_alive", "processes",

@@ -13,7 +13,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from worker.observe.metrics import METRICS, Kind, Layer, Metric, registered
+from worker.metric import Kind, Layer, Metric
+from worker.observe.metrics import METRICS, registered
 from worker.pipeline import facts
 from worker.pipeline.facts import Fact, Level
 

@@ -13,7 +13,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from worker.observe.metrics import OTHER, STATE, Kind, Layer, Metric, registered
+from worker.metric import OTHER, Kind, Layer, Metric
+from worker.observe.metrics import STATE, registered
 from worker.pipeline.schedule import Lane
 
 # More values than this are exposed only once they have been seen.
@@ -55,6 +56,11 @@ class ServerReading:
     state: str
     is_stopped: bool
     paused_until: float
+    users_deleted: int = 0
+    users_suppressed: int = 0
+    deletes_taken: int = 0
+    deletes_waiting: int = 0
+    deletes_stopped: bool = False
 
 
 class Sheet:
@@ -156,5 +162,10 @@ def _fill(sheet: Sheet, reading: ServerReading) -> None:
         is_it = STATE.bounded(reading.state) == state
         if is_it or state != OTHER:
             put("persona_sync_destination_state", is_it, state=state)
+    put("persona_sync_users_deleted_total", reading.users_deleted)
+    put("persona_sync_users_suppressed", reading.users_suppressed)
+    put("persona_sync_deletes_taken_total", reading.deletes_taken)
+    put("persona_sync_deletes_waiting", reading.deletes_waiting)
+    put("persona_sync_deletes_stopped", reading.deletes_stopped)
     put("persona_sync_destination_stopped", reading.is_stopped)
     put("persona_sync_destination_paused_until_timestamp_seconds", reading.paused_until)

@@ -29,6 +29,7 @@ class EnvelopeApplied(Fact):
     superseded: int = 0
     unchanged: int = 0
     dead: int = 0
+    skipped: int = 0
     clamped: int = 0
 
 
@@ -120,6 +121,61 @@ class ShadowOver(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryPublished(Fact):
+    """All workers go by another registry, or by another order of an operator: keys that got a rule,
+    that lost theirs, and that changed lanes. `host`: where the file was read; `replaced`: the
+    version before."""
+
+    name: str = "registry_published"
+    version: str = ""
+    replaced: str = ""
+    host: str = ""
+    added: str = ""
+    removed: str = ""
+    moved: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryBroken(Fact):
+    """A file cannot be taken up; the registry before it stays in force. `more` lines say what else
+    is wrong; `check` shows them all."""
+
+    name: str = "registry_broken"
+    level: Level = "error"
+    reason: str = ""
+    more: int = 0
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepBegun(Fact):
+    """Many users are concerned by new rules: `points` to be sent to `users` in `requests`, which
+    takes `seconds` at least. `left_behind`: an attribute of that name keeps its last values."""
+
+    name: str = "sweep_begun"
+    work: str = ""
+    audience: str = ""
+    users: int = 0
+    points: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    left_behind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEnded(Fact):
+    """All users of a partition have been gone through; what is due for it is sent as usual."""
+
+    name: str = "sweep_ended"
+    work: str = ""
+    audience: str = ""
+    users: int = 0
+    changed: int = 0
+    points: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimVoid(Fact):
     """A worker was lost with a claim; what it sent is unknown and is sent again."""
 
@@ -138,6 +194,70 @@ class ClaimGone(Fact):
     level: Level = "warning"
     claim: str = ""
     users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReplaced(Fact):
+    """The server was restarted, or another one took over: it may have forgotten the last moments.
+    For `seconds` nobody claims (0: another worker has seen to that). `forgotten` values that this
+    worker had sent are unknown now and are sent again."""
+
+    name: str = "server_replaced"
+    level: Level = "warning"
+    seconds: float = 0.0
+    forgotten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UserDeleted(Fact):
+    """A user was forgotten: `attributes` of state; `skipped` changes that were open ended so."""
+
+    name: str = "user_deleted"
+    entry: str = ""
+    attributes: int = 0
+    skipped: int = 0
+    in_flight: bool = False
+    asks_braze: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UsersErased(Fact):
+    """Deleted users are named by no dead letter and no journal entry any more."""
+
+    name: str = "users_erased"
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletesAsked(Fact):
+    """One request to Braze to delete profiles, with what became of the users in it."""
+
+    name: str = "deletes_asked"
+    request: str = ""
+    status: str = ""
+    users: int = 0
+    taken: int = 0
+    again: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletesStopped(Fact):
+    """Braze lets us delete no profiles; deletions wait, everything else goes on."""
+
+    name: str = "deletes_stopped"
+    level: Level = "error"
+    reason: str = ""
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletesResumed(Fact):
+    """Braze lets us delete profiles again."""
+
+    name: str = "deletes_resumed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Which facts are worth a person's notice, and what is said of them: ids and counts, no user."""
 
+import re
 from dataclasses import dataclass
 
 from worker.pipeline import facts
@@ -7,6 +8,8 @@ from worker.pipeline.facts import Fact
 
 _STOP_AGAIN_MS = 300_000
 _LOST_AGAIN_MS = 600_000
+_REPLACED_AGAIN_MS = 60_000
+_BROKEN_AGAIN_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,47 @@ def notice_of(fact: Fact) -> Notice | None:
     """The notice that a fact is worth; None for most."""
     match fact:
         case facts.DestinationStopped():
-            text = f"Nothing is sent to Braze any more: {fact.reason}. {fact.todo}"
+            text = f"Nothing is sent to Braze any more: {in_words(fact.reason)}. {fact.todo}"
             return Notice(fact.name, text, once="stopped", again_ms=_STOP_AGAIN_MS)
         case facts.DestinationResumed():
-            return Notice(fact.name, f"Braze is sent to again (by {fact.by}).", clears="stopped")
+            by = "a test request was taken" if fact.by == "probe" else f"resumed by {fact.by}"
+            return Notice(fact.name, f"Braze is sent to again: {by}.", clears="stopped")
+        case facts.DeletesStopped():
+            text = f"Braze deletes no profiles for us: {fact.reason}. {fact.todo}"
+            return Notice(fact.name, text, once="deletes", again_ms=_STOP_AGAIN_MS)
+        case facts.DeletesResumed():
+            return Notice(fact.name, "Braze deletes profiles again.", clears="deletes")
         case facts.ClaimVoid():
             text = (
-                f"A worker was lost with {_many(fact.users, 'user')} in hand; they are sent again. "
+                f"A worker was lost with {many(fact.users, 'user')} in hand; they are sent again. "
                 "More of the same are not told for 10 minutes."
             )
             return Notice(fact.name, text, once="lost", again_ms=_LOST_AGAIN_MS)
+        case facts.ServerReplaced():
+            text = (
+                "The Redis server was restarted, or another one took over. It may have forgotten "
+                "the last moments: what was sent in them is looked at, and sent again if need be."
+            )
+            return Notice(fact.name, text, once="replaced", again_ms=_REPLACED_AGAIN_MS)
+        case facts.RegistryBroken():
+            more = f" (and {many(fact.more, 'line')} more in `check`)" if fact.more else ""
+            text = (
+                f"audiences.yaml on {fact.host} cannot be taken up, the registry before it stays "
+                f"in force: {fact.reason}{more}"
+            )
+            return Notice(fact.name, text, once="registry", again_ms=_BROKEN_AGAIN_MS)
+        case facts.RegistryPublished() if fact.replaced:
+            said = [
+                f"{word} {names}"
+                for word, names in (
+                    ("new:", fact.added), ("gone:", fact.removed), ("another lane:", fact.moved)
+                )
+                if names
+            ]  # fmt: skip
+            text = f"All workers go by registry {fact.version}. {'; '.join(said)}".strip()
+            return Notice(fact.name, text, clears="registry")
+        case facts.SweepBegun() if fact.points:
+            return Notice(fact.name, _sweep_said(fact), fact.audience)
         case facts.BudgetReached():
             return Notice(fact.name, _budget_said(fact), fact.audience)
         case facts.FlipsUnusual():
@@ -47,6 +81,48 @@ def notice_of(fact: Fact) -> Notice | None:
             return Notice(fact.name, text, fact.audience)
         case _:
             return None
+
+
+def in_words(reason: str) -> str:
+    """A reason's code for people; what is in words already stays as it is."""
+    if not _CODE.fullmatch(reason):
+        return reason
+    return _WORDS.get(reason, reason.replace("_", " "))
+
+
+_CODE = re.compile(r"[a-z0-9_]+")
+_WORDS = {
+    "smaller_requests": "one request was too large, so smaller ones are sent for an hour",
+    "recovering": "after trouble, going back to full speed",
+    "rate_limit_remaining": "its limit of requests is used up for now",
+    "rate_limited": "it asks to wait (429)",
+    "invalid_key_or_wrong_instance": "the key is not valid, or belongs to another instance",
+    "forbidden_plan_or_key_permission": "the key or the plan does not allow it (403)",
+    "wrong_address": "it is not at this address (404)",
+    "redirected": "the address answers with a redirect",
+    "proxy_credentials_refused": "the proxy refuses the login",
+    "not_connected": "no connection can be made",
+    "timeout": "it did not answer in time",
+    "reset": "the connection broke",
+    "nothing_accepted": "it answers, but accepts nothing",
+}
+
+
+def _sweep_said(fact: facts.SweepBegun) -> str:
+    why = {
+        "resync": "what Braze was sent is sent again",
+        "exit_changed": "leaving is written in another way, and is sent again to those who left",
+        "retire": "it is retired, and everybody is sent its last value",
+    }.get(fact.work, fact.work)
+    behind = (
+        f" The attribute {fact.left_behind} keeps its last values in Braze."
+        if fact.left_behind
+        else ""
+    )
+    return (
+        f"{fact.audience}: {why}: {many(fact.users, 'user')}, {many(fact.points, 'data point')}, "
+        f"{many(fact.requests, 'request')}, {fact.seconds:,.0f} s at least.{behind}"
+    )
 
 
 def _budget_said(fact: facts.BudgetReached) -> str:
@@ -62,5 +138,6 @@ def _budget_said(fact: facts.BudgetReached) -> str:
     )
 
 
-def _many(count: int, noun: str) -> str:
+def many(count: int, noun: str) -> str:
+    """`1 user`, `1,200 users`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

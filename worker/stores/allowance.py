@@ -14,7 +14,16 @@ import msgpack
 from worker.durations import to_ms
 from worker.pipeline.outcome import Outcome, Verdict
 from worker.pipeline.schedule import Lane
-from worker.stores.keys import COUNTS, DEST, PERMITS, VALVE
+from worker.stores.keys import (
+    COUNTS,
+    DELETE_COUNTS,
+    DELETE_DEST,
+    DELETE_PERMITS,
+    DELETE_VALVE,
+    DEST,
+    PERMITS,
+    VALVE,
+)
 from worker.stores.scripts import Scripts, Step, together
 from worker.stores.server import Server
 
@@ -84,17 +93,54 @@ class Destination:
     by: str | None = None
     why: str | None = None
 
+    def state(self, now_ms: int) -> tuple[str, str | None, int | None]:
+        """`connected`, `slowed`, `paused` or `unreachable`; the code of the reason; until when
+        (ms), if that is known. All who tell of the destination ask here."""
+        until = self.until_ms if self.until_ms > now_ms else None
+        if self.stop:
+            return "paused", self.stop, None
+        if self.width and self.failures:
+            return "unreachable", self.last_reason, until
+        if until:
+            return "paused", self.reason, until
+        if self.width:
+            return "slowed", "recovering", None
+        if self.most_objects or self.most_bytes:
+            return "slowed", "smaller_requests", None
+        if self.hint_left == 0 and self.hint_reset_ms > now_ms:
+            return "slowed", "rate_limit_remaining", self.hint_reset_ms
+        return "connected", None, None
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceKeys:
+    """Where the allowance of one endpoint is kept: Braze has a limit and a permission for each."""
+
+    dest: str
+    permits: str
+    valve: str
+    counts: str
+
+
+TRACK = AllowanceKeys(DEST, PERMITS, VALVE, COUNTS)
+DELETE = AllowanceKeys(DELETE_DEST, DELETE_PERMITS, DELETE_VALVE, DELETE_COUNTS)
+
 
 class Allowance:
-    """One for the deployment; its keys share a hash tag of their own."""
+    """One for the deployment and each endpoint; its keys share a hash tag of their own."""
 
     def __init__(
-        self, client: Server, policy: AllowancePolicy, clock: Callable[[], int] | None = None
+        self,
+        client: Server,
+        policy: AllowancePolicy,
+        clock: Callable[[], int] | None = None,
+        keys: AllowanceKeys = TRACK,
     ) -> None:
         self._client = client
         self._scripts = Scripts(client)
         self.policy = policy
         self._clock = clock
+        self._keys = keys
 
     def _now(self) -> int | str:
         return self._clock() if self._clock else ""
@@ -107,7 +153,7 @@ class Allowance:
         """`reserve`, prepared to go with other scripts in one round trip."""
         step = self._scripts.step_alone(
             "reserve",
-            [DEST, PERMITS],
+            [self._keys.dest, self._keys.permits],
             self._now(),
             permit,
             lane.code,
@@ -155,7 +201,7 @@ class Allowance:
             packed = msgpack.packb((hints.limit or 0, hints.remaining, reset_ms))
         step = self._scripts.step_alone(
             "report",
-            [DEST, PERMITS, VALVE, COUNTS],
+            [self._keys.dest, self._keys.permits, self._keys.valve, self._keys.counts],
             self._now(),
             permit,
             outcome.course.value,
@@ -179,19 +225,19 @@ class Allowance:
 
     def give_back(self, permit: str) -> None:
         """The request was not made after all; its slot is lost, its place is free again."""
-        self._client.zrem(PERMITS, permit)
+        self._client.zrem(self._keys.permits, permit)
 
     def pause(self, wait: timedelta, reason: str, *, narrow: bool) -> None:
         """All workers wait for this long; `narrow`: then one probe at a time."""
         until = self.now_ms() + to_ms(wait)
-        if until > float(self._client.hget(DEST, "until") or 0):
-            self._client.hset(DEST, mapping={"until": until, "reason": reason})
+        if until > float(self._client.hget(self._keys.dest, "until") or 0):
+            self._client.hset(self._keys.dest, mapping={"until": until, "reason": reason})
         if narrow:
-            self._client.hset(DEST, mapping={"width": 1, "reason": reason})
+            self._client.hset(self._keys.dest, mapping={"width": 1, "reason": reason})
 
     def stop(self, reason: str) -> None:
         """Nothing is sent until `resume`."""
-        self._client.hset(DEST, mapping={"stop": reason, "stopped_at": self.now_ms()})
+        self._client.hset(self._keys.dest, mapping={"stop": reason, "stopped_at": self.now_ms()})
 
     def resume(self, only: str = "") -> bool:
         """Lift every stop, pause and narrowing. True if there was one.
@@ -203,9 +249,9 @@ class Allowance:
     def hold(self, by: str, why: str) -> Destination:
         """An operator's pause: nothing is sent until `release`. Returns what was before."""
         with self._client.pipeline(transaction=True) as together:
-            together.hgetall(DEST)
+            together.hgetall(self._keys.dest)
             fields = {"stop": OPERATOR, "stopped_at": self.now_ms(), "by": by, "why": why}
-            together.hset(DEST, mapping=fields)
+            together.hset(self._keys.dest, mapping=fields)
             return _destination(together.execute()[0])
 
     def release(self) -> Destination | None:
@@ -217,27 +263,30 @@ class Allowance:
         return _destination(dict(zip(found[::2], found[1::2], strict=True))) if found else None
 
     def _lift(self, only: str, everything: str) -> list[bytes]:
-        lifted: list[bytes] = self._scripts.alone("lift", [DEST, VALVE], only, everything)
+        keys = [self._keys.dest, self._keys.valve]
+        lifted: list[bytes] = self._scripts.alone("lift", keys, only, everything)
         return lifted
 
     def probe_later(self, at_ms: int, key_print: str) -> None:
         """Note when refused credentials are tried next, and with which key they were refused."""
-        self._client.hset(DEST, mapping={"next_probe": at_ms, "key": key_print})
+        self._client.hset(self._keys.dest, mapping={"next_probe": at_ms, "key": key_print})
 
     def destination(self) -> Destination:
         """The destination as it is now."""
-        return _destination(self._client.hgetall(DEST))
+        return _destination(self._client.hgetall(self._keys.dest))
 
     def may_go(self) -> bool:
         """True unless there is a stop or a pause: looked at after a wait, before the claim."""
-        stop, until = self._client.hmget(DEST, "stop", "until")
+        stop, until = self._client.hmget(self._keys.dest, "stop", "until")
         return stop is None and float(until or 0) <= self.now_ms()
 
     def limits(self) -> tuple[int, int]:
         """The most objects and bytes for one request: the settings', or less if Braze said so."""
-        objects, size, since = self._client.hmget(DEST, "most_objects", "most_bytes", "capped_at")
+        objects, size, since = self._client.hmget(
+            self._keys.dest, "most_objects", "most_bytes", "capped_at"
+        )
         if since and self.now_ms() - float(since) > _REMEMBER_CAPS_MS:
-            self._client.hdel(DEST, "most_objects", "most_bytes", "capped_at")
+            self._client.hdel(self._keys.dest, "most_objects", "most_bytes", "capped_at")
             return self.policy.objects, self.policy.size
         return (
             min(self.policy.objects, int(objects)) if objects else self.policy.objects,
@@ -250,7 +299,7 @@ class Allowance:
 
     def counts(self) -> dict[str, int]:
         """Requests and objects, in all and by status and course."""
-        return {k.decode(): int(v) for k, v in self._client.hgetall(COUNTS).items()}
+        return {k.decode(): int(v) for k, v in self._client.hgetall(self._keys.counts).items()}
 
     def now_ms(self) -> int:
         """The server's clock."""

@@ -4,6 +4,7 @@ kind       what died                                             a replay
 object     values of one user, as they were sent                 sends the user's newest values
 change     one change, over the limit of undeclared audiences    accepts it anew
 envelope   a whole envelope that could not be applied            accepts it anew
+deletion   a deletion that Braze refused                         asks Braze again
 """
 
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def _letter(partition: int, id_: str, fields: dict[bytes, bytes]) -> DeadLetter:
         id=id_,
         partition=partition,
         kind=fields[b"kind"].decode(),
-        at_ms=int(id_.partition("-")[0]),
+        at_ms=int(fields.get(b"t") or id_.partition("-")[0]),
         reason=fields[b"reason"].decode(),
         user_id=user.decode() if user is not None else None,
         values=tuple((name, value, int(event)) for name, value, event, *_ in values),

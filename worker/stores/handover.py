@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from worker.pipeline.notices import many
 from worker.stores.ledger import Ledger
 from worker.stores.memberships import Memberships
 from worker.stores.mode import Adopt, Mode, ModeStore, Step, StoredMode, step
@@ -71,7 +72,7 @@ class Handover:
             if alive and not is_first_live:
                 running = stored.mode or "live"
                 raise NotHandedOver(
-                    f"{alive} worker(s) are still running in {running} mode. Stop all of them "
+                    f"Still running in {running} mode: {many(alive, 'worker')}. Stop all of them "
                     f"before the first starts in {wanted} mode; one that was killed counts for "
                     "10 s more."
                 )
@@ -122,13 +123,13 @@ class Handover:
         at_least = "" if is_whole else "at least "
         since = datetime.fromtimestamp(stored.since_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         raise NotHandedOver(
-            f"The workers ran in shadow mode since {since}: {at_least}{values:,} values of "
-            f"{users:,} users count as delivered, and Braze was sent none of them. Say what that "
-            "is worth before going live:\n"
+            f"The workers ran in shadow mode since {since}: {at_least}{many(values, 'value')} of "
+            f"{many(users, 'user')} count as delivered, and Braze was sent none of them. Say what "
+            "that is worth before going live:\n"
             "  PERSONA_SYNC_ADOPT_SHADOW=trust   another sync kept Braze in step meanwhile; these "
             "values are not sent again\n"
-            f"  PERSONA_SYNC_ADOPT_SHADOW=forget  they are all sent: {at_least}{users:,} users, "
-            f"{values:,} data points\n"
+            "  PERSONA_SYNC_ADOPT_SHADOW=forget  they are all sent: "
+            f"{at_least}{many(users, 'user')}, {many(values, 'data point')}\n"
             "Or go on in shadow: PERSONA_SYNC_MODE=shadow."
         )
 

@@ -4,8 +4,9 @@ Each method is one script: it happens as a whole or not at all, on the server's 
 may give another). The scripts are the only writers, and hold the rules; see `lua/state.lua`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import msgpack
@@ -15,14 +16,25 @@ from worker.pipeline.ingest import Ingested
 from worker.pipeline.outcome import Verdict
 from worker.pipeline.schedule import Lane
 from worker.stores.keys import key, prefix
+from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts, Step
 from worker.stores.server import Server
 from worker.stores.terms import Terms
 
 _LIST = {Lane.REALTIME: "rt", Lane.BATCHED: "bt"}
 _REFUSED = 4
+# The rules change seldom: whoever finds other ones so often in a row reads something wrong.
+_TRIES = 10
 _LANE_OF = {lane.code: lane for lane in Lane}
+# A user, and (attribute name at Braze, JSON text) of what was sent.
+SentLast = tuple[str, Sequence[tuple[str, str]]]
+# The same, with how long ago each was sent; None: it may have come later than anything since.
+ToldOf = tuple[str, Sequence[tuple[str, str, timedelta | None]]]
 _CODE = {Verdict.DELIVERED: "d", Verdict.RETRY: "r", Verdict.UNKNOWN: "u", Verdict.DEAD: "x"}
+
+
+class RulesUnsteady(Exception):
+    """The rules had another version each time that a script was run; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +48,14 @@ class Applied:
     dead: int = 0
     realtime_ready: int = 0
     has_gatherer: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """Whether a lane has a request to fill: `full`, `due`, `wait`, `busy` (somebody else gathers
-    the crumbs) or `empty`. `wait_ms` is when the first user is due."""
+    the crumbs), `quiet` (nobody claims for a while) or `empty`. `wait_ms` is when the first user
+    is due."""
 
     state: str
     users: int
@@ -58,22 +72,25 @@ class ClaimedUser:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Users taken for one request. Until it is settled or its lease is over they are ours."""
+    """Users taken for one request. Until it is settled or its lease is over they are ours, unless
+    the server of this `epoch` is another one since (see identity.py): that may have forgotten."""
 
     id: str
     users: tuple[ClaimedUser, ...]
     left: int
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What settling did. `users` is 0 if the claim was gone."""
+    """What settling did. `is_gone`: there was no such claim any more."""
 
     users: int = 0
     values: int = 0
     dead: int = 0
     realtime_ready: int = 0
     has_gatherer: bool = False
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +128,28 @@ class Memberships:
         self,
         client: Server,
         terms: Terms,
-        attributes: Mapping[str, str] | None = None,
+        rulebook: Rulebook | None = None,
         clock: Callable[[], int] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._client = client
         self._scripts = Scripts(client)
         self._terms = terms
-        self._attributes = attributes or {}
+        self._rulebook = rulebook or Rulebook(client, clock, epoch)
         self._clock = clock
-        self._names: dict[int, dict[str, str]] = {}
+        self._epoch = epoch
+
+    def _as_published(
+        self, is_stale: Callable[[Any], bool], script: str, partition: int, *args: object
+    ) -> Any:
+        """Run a script that refuses a version of the rules that is not the published one; then
+        read them, and repeat."""
+        for _ in range(_TRIES):
+            result = self._run(script, partition, *args, self._rulebook.version(partition))
+            if not is_stale(result):
+                return result
+            self._rulebook.read(partition)
+        raise RulesUnsteady(f"The rules of partition {partition} changed {_TRIES} times in a row.")
 
     def _run(self, script: str, partition: int, *args: object) -> Any:
         now = self._clock() if self._clock else None
@@ -147,7 +177,8 @@ class Memberships:
                 for change in changes
             ]
             users.append((user, packed))
-        result = self._run(
+        result = self._as_published(
+            lambda given: given[0] == -1,
             "accept",
             partition,
             entry_id,
@@ -161,8 +192,8 @@ class Memberships:
         )
         if result[0] == 0:
             return Applied(False)
-        _, opened, superseded, unchanged, dead, ready, gatherer = result
-        return Applied(True, opened, superseded, unchanged, dead, ready, bool(gatherer))
+        _, opened, superseded, unchanged, dead, ready, gatherer, skipped = result
+        return Applied(True, opened, superseded, unchanged, dead, ready, bool(gatherer), skipped)
 
     def refuse_envelope(self, partition: int, entry_id: str, reason: str) -> bool:
         """Move an entry to the dead letters, whole. False if it was no longer pending."""
@@ -194,9 +225,12 @@ class Memberships:
     ) -> Claim:
         """Take users for one request of at most `objects` users and about `size` bytes.
 
-        With the same id it returns the same claim. No users: there was nothing to take.
+        With the same id it returns the same claim. No users: there was nothing to take, or the
+        server turned out to be another one, of which the names may mean something else.
         """
-        raw, left = self._run(
+        epoch = self._epoch()
+        raw, left = self._as_published(
+            lambda given: given[1] == -1,
             "claim",
             partition,
             claim_id,
@@ -212,9 +246,12 @@ class Memberships:
             return Claim(claim_id, (), left)
         users = []
         for user, values in msgpack.unpackb(raw):
-            named = tuple((self._attribute(partition, value[0]), value[1]) for value in values)
+            named = tuple(
+                (self._rulebook.attribute(partition, value[0], epoch), value[1])
+                for value in values
+            )
             users.append(ClaimedUser(user, named))
-        return Claim(claim_id, tuple(users), left)
+        return Claim(claim_id, tuple(users) if epoch == self._epoch() else (), left, epoch)
 
     def settle(
         self,
@@ -244,6 +281,14 @@ class Memberships:
         named = [(place + 1, _CODE[verdict], reason) for place, verdict, reason in verdicts]
         return self._settling(partition, claim_id, named, request_id, "", "0", quiet_ms)
 
+    def has_lost(self, partition: int, claim_id: str, places: Iterable[int]) -> bool:
+        """Whether a claim lost one of these places, not settled yet, to a deletion; or is gone."""
+        record = self._client.hget(key(partition, "claim"), claim_id)
+        if record is None:
+            return True
+        users = msgpack.unpackb(record)
+        return any(not users[place] for place in places)
+
     def void(self, partition: int, claim_id: str) -> Settled:
         """End a claim whose lease is over: what it may have sent is unknown."""
         return self._settling(partition, claim_id, [], "", "u", "1", 0).run()
@@ -251,6 +296,35 @@ class Memberships:
     def end_unsent(self, partition: int, claim_id: str) -> Settled:
         """End a claim of which surely nothing was sent, and nothing will be."""
         return self._settling(partition, claim_id, [], "", "r", "0", 0).run()
+
+    def recall(self, partition: int, sent: Sequence[ToldOf]) -> tuple[int, list[int]]:
+        """Compare the state with what was sent to Braze last, for a server that may have forgotten
+        it. A value that differs becomes unknown, with a hold; one that is the same costs nothing,
+        nor does one that was acknowledged since.
+
+        Returns how many values were forgotten, and the places of users who are in flight: nothing
+        is known of those before their claim has ended.
+        """
+        told = [
+            (
+                user,
+                [
+                    (name, value, -1 if age is None else to_ms(age))
+                    for attribute, value, age in values
+                    for name in self._rulebook.keys_of(partition, attribute)
+                ],
+            )
+            for user, values in sent
+        ]
+        forgotten, owned = self._run(
+            "recall",
+            partition,
+            msgpack.packb(told),
+            to_ms(self._terms.hold),
+            to_ms(self._terms.gap),
+            self._terms.journal_bytes,
+        )
+        return int(forgotten), [int(place) - 1 for place in owned]
 
     def open_claims(self, partition: int) -> list[str]:
         """All claims that have not ended."""
@@ -325,19 +399,6 @@ class Memberships:
         found = self._client.zrangebyscore(key(partition, "claims"), "-inf", now_ms)
         return [id_.decode() for id_ in found]
 
-    def publish_registry(
-        self,
-        partition: int,
-        version: str,
-        lanes: tuple[int, int, int, int],
-        rules: Iterable[tuple[str, tuple[str, int, str, int]]],
-    ) -> None:
-        """Publish lanes (linger, max_wait, every, offset; ms) and a rule for each declared key."""
-        packed = [(name, msgpack.packb(rule)) for name, rule in rules]
-        # Packed rules travel as raw strings: cmsgpack does not know msgpack's binary type.
-        listed = msgpack.packb(packed, use_bin_type=False)
-        self._run("registry", partition, version, msgpack.packb(lanes), listed)
-
     def replay(self, partition: int, letter_id: str) -> int:
         """Lift a dead letter's marks; its newest values are sent. Returns how many are due.
 
@@ -371,17 +432,9 @@ class Memberships:
             ) in sorted(msgpack.unpackb(raw))
         ]  # fmt: skip
 
-    def _attribute(self, partition: int, id_: str) -> str:
-        # Ids are never given anew, so what was read once stays true.
-        names = self._names.setdefault(partition, {})
-        if id_ not in names:
-            found = self._client.hgetall(key(partition, "names"))
-            names.update({k.decode(): v.decode() for k, v in found.items()})
-        return self._attributes.get(names[id_], names[id_])
-
 
 def _settled(result: Any) -> Settled:
     if not result:
-        return Settled()
+        return Settled(is_gone=True)
     users, values, dead, ready, gatherer = result
     return Settled(users, values, dead, ready, bool(gatherer))

@@ -91,7 +91,8 @@ class Operators:
             for id_, fields in entries:
                 if fields[b"k"] == b"operator" and count > 0:
                     count -= 1
-                    yield _action(id_.decode(), msgpack.unpackb(fields[b"b"]))
+                    at = fields.get(b"t") or id_.partition(b"-")[0]
+                    yield _action(int(at), msgpack.unpackb(fields[b"b"]))
             if len(entries) < 500:
                 return
             before = f"({entries[-1][0].decode()}"
@@ -100,10 +101,10 @@ class Operators:
         return self._scripts.on_partition(script, prefix(partition), None, *args)
 
 
-def _action(entry: str, body: Any) -> Action:
+def _action(at_ms: int, body: Any) -> Action:
     by, what, why, letters = body
     return Action(
-        at_ms=int(entry.partition("-")[0]),
+        at_ms=at_ms,
         by=by,
         what=what,
         why=why,

@@ -67,6 +67,11 @@ def _source(name: str) -> str:
     return (files("worker.stores") / "lua" / f"{name}.lua").read_text()
 
 
+def text(name: str) -> str:
+    """A script that stands by itself, for who must run it without a client."""
+    return _FLAGS + _source(name)
+
+
 class Scripts:
     """Scripts bound to one client."""
 

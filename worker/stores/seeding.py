@@ -13,6 +13,7 @@ import msgpack
 
 from worker.durations import to_ms
 from worker.stores.keys import key, prefix
+from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
 from worker.stores.terms import Terms
@@ -67,21 +68,20 @@ class Progress:
 
 
 class Seeding:
-    """The acknowledged side of one deployment. `attributes`: of a key, the Braze attribute."""
+    """The acknowledged side of one deployment."""
 
     def __init__(
         self,
         client: Server,
         terms: Terms,
-        attributes: Mapping[str, str] | None = None,
+        rulebook: Rulebook | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:
         self._client = client
         self._scripts = Scripts(client)
         self._terms = terms
-        self._attributes = attributes or {}
+        self._rulebook = rulebook or Rulebook(client, clock)
         self._clock = clock
-        self._names: dict[int, dict[str, str]] = {}
 
     # --- going through users
 
@@ -115,7 +115,7 @@ class Seeding:
             packed = msgpack.packb(users[at : at + PAGE])
             answer = msgpack.unpackb(self._run("seed", partition, packed, ""))
             found += [
-                Unread(user, {id_: self._attribute(partition, id_) for id_ in ids})
+                Unread(user, {id_: self._rulebook.attribute(partition, id_) for id_ in ids})
                 for user, ids in answer
             ]
         return found
@@ -196,11 +196,3 @@ class Seeding:
     def _run(self, script: str, partition: int, *args: object) -> Any:
         now = self._clock() if self._clock else None
         return self._scripts.on_partition(script, prefix(partition), now, *args)
-
-    def _attribute(self, partition: int, id_: str) -> str:
-        # Ids are never given anew, so what was read once stays true.
-        names = self._names.setdefault(partition, {})
-        if id_ not in names:
-            found = self._client.hgetall(key(partition, "names"))
-            names.update({k.decode(): v.decode() for k, v in found.items()})
-        return self._attributes.get(names[id_], names[id_])

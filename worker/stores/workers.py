@@ -1,9 +1,17 @@
 """Which worker processes are alive, and when the beat's last tick was worked off."""
 
+import os
+import socket
+
 from worker.stores.keys import TICKS, WORKERS
 from worker.stores.server import Server
 
 ALIVE_MS = 10_000
+
+
+def this_process() -> str:
+    """The name under which this process is known: its machine and its number there."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Workers:

@@ -1,9 +1,11 @@
 -- Folds one inbox entry into the desired state, schedules its users, then acknowledges it.
 -- ARGV: 3 entry id, 4 entry ms, 5 packed {names, {{user, {{name index, value, T, AM, AS, PL},
 -- ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit, 9 '1': Braze is said to hold these
--- values already, 10 '1': count memberships that change, by hour.
--- Returns {1, opened, superseded, unchanged, dead, realtime users ready, gatherer 0|1}, or {0} if
--- the entry is no longer pending (somebody applied it).
+-- values already, 10 '1': count memberships that change, by hour, 11 version of the rules.
+-- Returns {1, opened, superseded, unchanged, dead, realtime users ready, gatherer 0|1, skipped}; {0}
+-- if the entry is no longer pending (somebody applied it), {-1} if the rules have another version.
+--
+-- Changes of a deleted user are skipped: counted, and journalled without user and values.
 --
 -- Everything is read and checked before the first write, so that a wrong type changes nothing.
 -- If a write fails all the same, the users done so far and the number of their changes are noted
@@ -11,6 +13,7 @@
 -- each change is counted once.
 local entry = ARGV[3]
 if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return {0} end
+if is_stale(ARGV[11]) then return {-1} end
 local entry_ms, gap = tonumber(ARGV[4]), tonumber(ARGV[6])
 local is_held = ARGV[9] == '1'
 -- An import of what Braze holds tells of memberships that changed long ago.
@@ -26,7 +29,8 @@ local function must_be(name, kind)
     error({err = 'ERR key ' .. P .. name .. ' is a ' .. found .. ', not a ' .. kind})
   end
 end
-for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn', 'owned'}) do
+for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn', 'owned',
+  'known', 'saved', 'skipped'}) do
   must_be(name, 'hash')
 end
 for _, name in ipairs(LIST_NAMES) do must_be(name, 'zset') end
@@ -42,11 +46,16 @@ for i, item in ipairs(users) do
 end
 local owners = call('HMGET', P .. 'owned', unpack(ids_of_users))
 local done = tonumber(string.match(call('HGET', P .. 'torn', entry) or '0', '^%d+'))
+local skips, passed = skipped_of(ids_of_users), {}
 
 -- Names become small ids; beyond the limit an undeclared name has none.
 local ids = {}
 for i, name in ipairs(names) do
-  local id = call('HGET', P .. 'attrs', name)
+  ids[i] = call('HGET', P .. 'attrs', name)
+  if ids[i] then must_be('dirty:' .. ids[i], 'zset') end
+end
+for i, name in ipairs(names) do
+  local id = ids[i]
   if not id and tonumber(call('HGET', P .. 'meta', 'undeclared') or '0') < tonumber(ARGV[8]) then
     id = tostring(call('HINCRBY', P .. 'meta', 'next_attribute', 1))
     call('HINCRBY', P .. 'meta', 'undeclared', 1)
@@ -72,17 +81,19 @@ local function believe(id, x)
 end
 
 -- Folds one change into the user's state; returns how it ended ('o': it is open), and how the
--- one ended that was open before; nil if there was none, or if it still is.
+-- one ended that was open before; nil if there was none, or if it still is. `touched` is given the
+-- D of each attribute before its first change, -1 for one that the user did not have.
 local function fold(attributes, owner, touched, gained, turned, ch)
   local id = ids[ch[1]]
   if not id then return 'x', nil end
+  if is_retired(id) then return 'k', nil end
   local x = attributes[id]
   if x then
     local higher = outranks(ch, x)
     if higher == nil then
       if not is_held or ch[2] ~= x[V] or claimed_rank(owner, id) then return 'u', nil end
+      touched[id] = touched[id] or x[D]
       believe(id, x)
-      touched[id] = true
       if differs(id, x) then return 'u', nil end
       local was_open = has(x[F], OPEN)
       x[F], x[D], x[C], x[E] = clear(x[F], OPEN), 0, 0, 0
@@ -92,6 +103,7 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   else
     x = {'', 0, 0, 0, 0, '', 0, 0, 0, 0, 0, '', 0}
     attributes[id] = x
+    touched[id] = -1
   end
   -- The version that is being sent has its end when its claim is settled.
   local sent = claimed_rank(owner, id)
@@ -102,7 +114,7 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   if by ~= 0 then turned[id] = (turned[id] or 0) + 1 end
   x[V], x[T], x[AM], x[AS], x[PL] = ch[2], ch[3], ch[4], ch[5], ch[6]
   x[C], x[E], x[F] = now, entry_ms, 0
-  touched[id] = true
+  touched[id] = touched[id] or x[D]
   if not sent then believe(id, x) end
   if sent or differs(id, x) then
     x[F] = OPEN
@@ -113,18 +125,38 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   return 'u', replaced and 's' or nil
 end
 
-local total = {o = 0, s = 0, u = 0, x = 0}
+local total = {o = 0, s = 0, u = 0, x = 0, k = 0}
 local members, letters, outcome = {}, {}, {}
+-- For each attribute: users who have it now, changes that cost no data point, changes skipped.
+local known, saved, skipped = {}, {}, {}
+local function count(counts, id) counts[id] = (counts[id] or 0) + 1 end
 local function apply(i)
+  if skips[i] then
+    total.k = total.k + #users[i][2]
+    passed[#passed + 1] = {skips[i], #users[i][2]}
+    return
+  end
   local user, attributes = users[i][1], states[i]
   local owner = owners[i] and cmsgpack.unpack(owners[i])
   local before = owner and {} or waits(attributes, gap)
   local touched, gained, turned = {}, {}, {}
-  local ends, said, refused = {o = 0, s = 0, u = 0, x = 0}, {}, {}
+  local ends, said, refused = {o = 0, s = 0, u = 0, x = 0, k = 0}, {}, {}
+  local spared, closed = nil, nil
   for n, ch in ipairs(users[i][2]) do
     local how, replaced = fold(attributes, owner, touched, gained, turned, ch)
     ends[how] = ends[how] + 1
-    if replaced then ends[replaced] = ends[replaced] + 1 end
+    if how == 's' or how == 'u' then
+      spared = spared or {}
+      spared[#spared + 1] = ids[ch[1]]
+    elseif how == 'k' then
+      closed = closed or {}
+      closed[#closed + 1] = ids[ch[1]]
+    end
+    if replaced then
+      ends[replaced] = ends[replaced] + 1
+      spared = spared or {}
+      spared[#spared + 1] = ids[ch[1]]
+    end
     said[n] = how
     if how == 'x' then refused[#refused + 1] = ch end
   end
@@ -137,7 +169,16 @@ local function apply(i)
     end
     call('HSET', P .. 'u:' .. user, unpack(fields))
     schedule(user, wait, next(before) ~= nil, before)
+    for id, since in pairs(touched) do
+      if since < 0 then
+        count(known, id)
+        since = 0
+      end
+      note_dirty(user, id, since, attributes[id][D] or 0) -- packing has cut off a D of 0
+    end
   end
+  for _, id in ipairs(spared or {}) do count(saved, id) end
+  for _, id in ipairs(closed or {}) do count(skipped, id) end
   for how, by in pairs(ends) do total[how] = total[how] + by end
   for id, by in pairs(gained) do members[id] = (members[id] or 0) + by end
   for id, by in pairs(turned) do flips[id] = (flips[id] or 0) + by end
@@ -148,11 +189,15 @@ end
 local function write_rest()
   write_lists()
   write_counts('members', members)
+  write_counts('known', known)
+  write_counts('saved', saved)
+  write_counts('skipped', skipped)
   if counts_flips and next(flips) then
     write_counts(flips_key, flips)
     call('PEXPIRE', P .. flips_key, 50 * HOUR)
   end
-  write_counts('ledger', {superseded = total.s, unchanged = total.u, dead = total.x})
+  write_counts('ledger', {superseded = total.s, unchanged = total.u, dead = total.x,
+    skipped = total.k})
   for _, letter in ipairs(letters) do
     local ch = letter[2]
     call('XADD', P .. 'dead', '*', 'kind', 'change', 'reason', 'undeclared_limit', 'user', letter[1],
@@ -176,9 +221,18 @@ if not fine then
 end
 if done > 0 then call('HDEL', P .. 'torn', entry) end
 if #outcome > 0 then
-  journal(tonumber(ARGV[7]), 'accept', {entry, ARGV[5], done, table.concat(outcome)})
+  local packed, left_out = ARGV[5], done
+  if next(skips) then
+    local kept = {}
+    for i = done + 1, #users do
+      if not skips[i] then kept[#kept + 1] = users[i] end
+    end
+    packed, left_out = cmsgpack.pack({names, kept}), 0
+  end
+  journal(tonumber(ARGV[7]), 'accept', {entry, packed, left_out, table.concat(outcome)})
 end
+if #passed > 0 then journal(tonumber(ARGV[7]), 'skip', {entry, passed}) end
 call('XACK', P .. 'inbox', 'engine', entry)
 call('XDEL', P .. 'inbox', entry)
 return {1, total.o, total.s, total.u, total.x, call('ZCARD', P .. 'rt:ready'),
-  call('EXISTS', P .. 'gather:r')}
+  call('EXISTS', P .. 'gather:r'), total.k}

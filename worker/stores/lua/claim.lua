@@ -1,9 +1,11 @@
 -- Takes users for one request and records exactly what is sent. Repeating it with the same
 -- claim id returns the same claim.
 -- ARGV: 3 claim id, 4 lane 'r'|'b', 5 most users, 6 most bytes, 7 lease ms, 8 gap ms, 9 token,
--- 10 data points per day or '', 11 the same for each attribute.
--- Returns {packed claim | false, users still to be taken}. A claim:
+-- 10 data points per day or '', 11 the same for each attribute, 12 version of the rules.
+-- Returns {packed claim | false, users still to be taken}, or {false, -1} and nothing is done if the
+-- rules have another version. A claim:
 -- {{user, {{id, value, T, AM, AS, PL, open 0|1, E}, ...}}, ...}.
+if is_stale(ARGV[12]) then return {false, -1} end
 local id, lane = ARGV[3], ARGV[4]
 local most, most_bytes, gap = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
 local ready = P .. LISTS[lane].ready
@@ -106,7 +108,7 @@ while #taken < most and bytes < most_bytes and tried < most * 8 do
         versions[n] = {value[1], value[3], value[4], value[5], value[6]}
       end
       owned[#owned + 1] = user
-      owned[#owned + 1] = cmsgpack.pack({id, versions})
+      owned[#owned + 1] = cmsgpack.pack({id, versions, now})
       taken[#taken + 1] = {user, values}
     end
   end

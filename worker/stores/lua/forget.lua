@@ -13,9 +13,8 @@ for i, user in ipairs(given) do
   local attributes, found = states[i], {}
   for id, x in pairs(attributes) do
     if x[A] ~= '' and x[K] > 0 and x[K] >= from and x[K] <= last then
-      found[#found + 1] = id
-      x[A], x[K] = '', 0
-      if x[D] == 0 and differs(id, x) then x[D], x[C], x[E] = now, now, now end
+      found[#found + 1] = {id, x[D]}
+      forget_acknowledged(id, x, 0)
     end
   end
   if #found > 0 then
@@ -25,7 +24,9 @@ for i, user in ipairs(given) do
         schedule(user, waits(attributes, gap), true)
       end
       local fields = {}
-      for _, id in ipairs(found) do
+      for _, item in ipairs(found) do
+        local id, since = item[1], item[2]
+        note_dirty(user, id, since, attributes[id][D])
         fields[#fields + 1] = id
         fields[#fields + 1] = pack_attribute(attributes[id])
       end

@@ -1,8 +1,12 @@
 -- Says whether a lane has a request to fill, and appoints the one gatherer of crumbs.
 -- ARGV: 3 lane 'r'|'b', 4 users in a full request, 5 token of the asker.
--- Returns {'full'|'due'|'wait'|'busy'|'empty', users that could be taken, ms to wait}.
+-- Returns {'full'|'due'|'wait'|'busy'|'empty'|'quiet', users that could be taken, ms to wait}.
 -- Held users whose time has come are made ready here.
 local lane, full, token = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+if call('EXISTS', P .. 'quiet') == 1 then
+  if call('GET', P .. 'gather:' .. lane) == token then call('DEL', P .. 'gather:' .. lane) end
+  return {'quiet', 0, 0}
+end
 local ready, held = P .. LISTS[lane].ready, P .. LISTS[lane].held
 local free = call('ZRANGEBYSCORE', held, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
 for i = 1, #free, 2 do

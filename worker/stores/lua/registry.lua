@@ -1,25 +1,61 @@
--- Publishes the registry: a rule for each declared key, and the lanes.
--- ARGV: 3 version, 4 packed lanes {linger, max_wait, every, offset}, 5 packed
--- {{key, packed rule}, ...}. Keys that are no longer declared fall back to undeclared.
-local declared = {}
-for _, item in ipairs(cmsgpack.unpack(ARGV[5])) do
-  local id = call('HGET', P .. 'attrs', item[1])
-  if not id then
-    id = tostring(call('HINCRBY', P .. 'meta', 'next_attribute', 1))
-    call('HSET', P .. 'attrs', item[1], id)
-    call('HSET', P .. 'names', id, item[1])
-  elseif not call('HGET', P .. 'rules', id) then
-    call('HINCRBY', P .. 'meta', 'undeclared', -1)
-  end
-  call('HSET', P .. 'rules', id, item[2])
-  declared[id] = true
+-- Publishes the rules of a partition under a version, and begins what has to follow, in one step.
+-- ARGV: 3 the version that there must be, '*' for any, 4 the version that there is from now on,
+-- 5 packed lanes {linger, max_wait, every, offset}, 6 packed {{key, packed rule}, ...}, 7 packed
+-- {{work, key, value}, ...}, what has to follow, 8 who. Keys without a rule are undeclared.
+-- Returns 1; 0 and nothing is done if there is another version.
+local DECLARED = 7
+local known = call('HGET', P .. 'meta', 'registry') or ''
+if ARGV[3] ~= '*' and ARGV[3] ~= known then return 0 end
+
+local before, undeclared = {}, 0
+local raw = call('HGETALL', P .. 'rules')
+for i = 1, #raw, 2 do before[raw[i]] = cmsgpack.unpack(raw[i + 1]) end
+local function is_declared(r) return r ~= nil and (r[DECLARED] or 1) == 1 end
+
+-- What was flushed or resynced stays so, whatever is declared.
+local function put(id, r)
+  local was = before[id]
+  r[FLUSHED], r[RESYNCED] = was and was[FLUSHED] or 0, was and was[RESYNCED] or 0
+  rules[id] = r
+  call('HSET', P .. 'rules', id, cmsgpack.pack(r))
 end
-for _, id in ipairs(call('HKEYS', P .. 'rules')) do
-  if id ~= '*' and not declared[id] then
-    call('HDEL', P .. 'rules', id)
-    call('HINCRBY', P .. 'meta', 'undeclared', 1)
+
+local published = {}
+for _, item in ipairs(cmsgpack.unpack(ARGV[6])) do
+  local r, id = cmsgpack.unpack(item[2]), call('HGET', P .. 'attrs', item[1])
+  for i, default in ipairs(UNDECLARED) do
+    if r[i] == nil then r[i] = i == DECLARED and 1 or default end
+  end
+  local was_undeclared = id and not is_declared(before[id])
+  id = id or new_id(item[1])
+  if r[DECLARED] == 1 and was_undeclared then undeclared = undeclared - 1 end
+  if r[DECLARED] == 0 and not was_undeclared then undeclared = undeclared + 1 end
+  put(id, r)
+  published[id] = true
+end
+for id, r in pairs(before) do
+  if id ~= '*' and not published[id] then
+    if is_declared(r) then undeclared = undeclared + 1 end
+    rules[id] = UNDECLARED
+    if (r[FLUSHED] or 0) > 0 or (r[RESYNCED] or 0) > 0 then
+      put(id, {unpack(UNDECLARED)})
+    else
+      call('HDEL', P .. 'rules', id)
+    end
   end
 end
-call('HSET', P .. 'rules', '*', ARGV[4])
-call('HSET', P .. 'meta', 'registry', ARGV[3])
+write_counts('meta', {undeclared = undeclared})
+local all = cmsgpack.unpack(ARGV[5])
+all[ALL_RESYNCED] = before['*'] and before['*'][ALL_RESYNCED] or 0
+call('HSET', P .. 'rules', '*', cmsgpack.pack(all))
+call('HSET', P .. 'meta', 'registry', ARGV[4])
+
+-- Of a key that nobody has a value of, nothing follows.
+for _, item in ipairs(cmsgpack.unpack(ARGV[7])) do
+  local id = call('HGET', P .. 'attrs', item[2])
+  if id and tonumber(call('HGET', P .. 'known', id) or '0') > 0 then
+    begin_sweep({work = item[1], id = id, key = item[2], value = item[3], by = ARGV[8],
+      why = 'registry ' .. ARGV[4]})
+  end
+end
 return 1

@@ -11,11 +11,13 @@ local function lift(user, values)
     local id = call('HGET', P .. 'attrs', value[1])
     local x = id and attributes[id]
     if x and has(x[F], REFUSED) then
+      local since = x[D]
       x[F] = clear(x[F], REFUSED)
       if differs(id, x) then
         x[D], x[C], x[E] = now, now, now
         lifted = lifted + 1
       end
+      note_dirty(user, id, since, x[D])
       fields[#fields + 1] = id
       fields[#fields + 1] = pack_attribute(x)
     end
@@ -36,6 +38,11 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[3])) do
     if fields.kind == 'object' then
       lift(fields.user, cmsgpack.unpack(fields.values))
       letters[#letters + 1] = {id, fields.user}
+      gone[#gone + 1] = id
+    elseif fields.kind == 'deletion' then
+      -- A deletion that Braze refused is asked for again; the journal names nobody.
+      call('ZADD', P .. 'forward', 'NX', now, fields.user)
+      letters[#letters + 1] = {id, ''}
       gone[#gone + 1] = id
     end
   end

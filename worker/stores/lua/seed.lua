@@ -32,7 +32,7 @@ if ARGV[4] == '' then
 end
 
 local at, gap = tonumber(ARGV[4]) - tonumber(ARGV[5]), tonumber(ARGV[6])
-local known, equal, left, unchanged, facts = 0, 0, 0, 0, {}
+local known, equal, left, unchanged, saved, facts = 0, 0, 0, 0, {}, {}
 
 -- The end of an open change whose value Braze turns out to hold is `unchanged`.
 local function take(id, x, text)
@@ -42,6 +42,7 @@ local function take(id, x, text)
   equal = equal + 1
   if has(x[F], OPEN) then
     unchanged = unchanged + 1
+    saved[id] = (saved[id] or 0) + 1
     x[F] = clear(x[F], OPEN)
   end
   x[D], x[C], x[E] = 0, 0, 0
@@ -59,7 +60,9 @@ for i, item in ipairs(given) do
     local id = value[1]
     local x = attributes[id]
     if x and may_be_read(owner, id, x, at) then
+      local since = x[D]
       take(id, x, value[2])
+      note_dirty(user, id, since, x[D])
       taken[#taken + 1] = value
     else
       left = left + 1
@@ -79,6 +82,7 @@ for i, item in ipairs(given) do
 end
 write_lists()
 write_counts('ledger', {unchanged = unchanged})
+write_counts('saved', saved)
 if #facts > 0 then journal(tonumber(ARGV[7]), 'seed', facts) end
 write_counts('seed', {values = known, equal = equal, to_send = known - equal, left = left})
 write_counts('seed', cmsgpack.unpack(ARGV[8]))

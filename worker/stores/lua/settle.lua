@@ -20,7 +20,7 @@ for _, named in ipairs(cmsgpack.unpack(ARGV[4])) do verdicts[named[1]] = named e
 local ends = {delivered = 0, superseded = 0, unchanged = 0, dead = 0, values = 0, resent = 0,
   objects = 0}
 local fresh, facts = {}, {}
-local taken, is_bounded = {}, ARGV[11] == '1'
+local sent, saved, is_bounded = {}, {}, ARGV[11] == '1'
 
 local function dead_letter(user, values, reason)
   local named = {}
@@ -34,10 +34,7 @@ end
 
 local function count_delivered(id, value)
   ends.values = ends.values + 1
-  if is_bounded then
-    taken[id] = (taken[id] or 0) + 1
-    taken['*'] = (taken['*'] or 0) + 1
-  end
+  sent[id] = (sent[id] or 0) + 1
   if value[7] == 0 then
     ends.resent = ends.resent + 1
     return
@@ -48,8 +45,13 @@ local function count_delivered(id, value)
   fresh[bucket] = (fresh[bucket] or 0) + 1
 end
 
+local function count_saved(id, how)
+  ends[how] = ends[how] + 1
+  saved[id] = (saved[id] or 0) + 1
+end
+
 -- `value` is what was sent, x the state now; the desired version may have been replaced since.
-local function settle_value(id, x, value, verdict)
+local function settle_value(id, x, value, verdict, claimed_at)
   local current = value[3] == x[T] and value[4] == x[AM] and value[5] == x[AS] and value[6] == x[PL]
   local was_open = value[7] == 1
   if verdict == 'd' then
@@ -57,6 +59,7 @@ local function settle_value(id, x, value, verdict)
     if x[H] <= now then x[S], x[H] = '', 0 end
     count_delivered(id, value)
     if current then x[F] = clear(x[F], OPEN) end
+    if claimed_at <= resynced_at(id) then forget_acknowledged(id, x, gap) end
   elseif verdict == 'u' then
     x[A], x[K], x[S] = '', 0, value[2]
     x[H] = math.max(x[H], now + hold)
@@ -65,12 +68,12 @@ local function settle_value(id, x, value, verdict)
     if current then x[F] = set(clear(x[F], OPEN), REFUSED) end
   end
   if (verdict == 'r' or verdict == 'u') and was_open and not current then
-    ends.superseded = ends.superseded + 1
+    count_saved(id, 'superseded')
   end
   if not differs(id, x) then
     if has(x[F], OPEN) then
       x[F] = clear(x[F], OPEN)
-      ends.unchanged = ends.unchanged + 1
+      count_saved(id, 'unchanged')
     end
     x[D], x[C], x[E] = 0, 0, 0
   elseif (verdict == 'd' or verdict == 'x') and not current then
@@ -80,12 +83,14 @@ local function settle_value(id, x, value, verdict)
   end
 end
 
-local function settle_user(user, attributes, values, verdict)
+local function settle_user(user, attributes, values, verdict, claimed_at)
   local fields, known = {}, {}
   for _, value in ipairs(values) do
     local x = attributes[value[1]]
     if x then
-      settle_value(value[1], x, value, verdict)
+      local since = x[D]
+      settle_value(value[1], x, value, verdict, claimed_at)
+      note_dirty(user, value[1], since, x[D])
       known[value[1]] = x
     end
   end
@@ -112,8 +117,9 @@ for n, place in ipairs(places) do
   local user, values = claim[place][1], claim[place][2]
   local named = verdicts[place]
   local verdict, reason = named and named[2] or ARGV[9], named and named[3] or ''
-  if owners[n] and cmsgpack.unpack(owners[n])[1] == claim_id then
-    settle_user(user, states[n], values, verdict)
+  local owner = owners[n] and cmsgpack.unpack(owners[n])
+  if owner and owner[1] == claim_id then
+    settle_user(user, states[n], values, verdict, owner[3] or 0)
     freed[#freed + 1] = user
     if verdict == 'x' then dead_letter(user, values, reason) end
     if verdict == 'd' then ends.objects = ends.objects + 1 end
@@ -130,9 +136,20 @@ end
 write_lists()
 write_counts('ledger', ends)
 write_counts('fresh', fresh)
-if next(taken) then
-  write_counts(points(), taken)
-  call('PEXPIRE', P .. points(), 3 * DAY)
+write_counts('saved', saved)
+if next(sent) then
+  write_counts('sent', sent)
+  local flushed = {}
+  for id in pairs(sent) do
+    flushed[#flushed + 1] = id
+    flushed[#flushed + 1] = now
+  end
+  in_pieces('HSET', 'flushed', flushed)
+  if is_bounded then
+    sent['*'] = ends.values
+    write_counts(points(), sent)
+    call('PEXPIRE', P .. points(), 3 * DAY)
+  end
 end
 if #facts > 0 then journal(tonumber(ARGV[7]), 'settle', {claim_id, ARGV[8], facts}) end
 if left then

@@ -10,8 +10,8 @@
 --     it, or it was read from Braze. There is no gap to keep, then.)
 --   D differs since ms                C desired changed at ms      E inbox entry ms
 --   S value of the last ambiguous send                             H hold until ms
--- A user in flight is a field of `owned`: {claim id, {{id, T, AM, AS, PL}, ...}}, the versions
--- that are being sent. T to PL is the rank.
+-- A user in flight is a field of `owned`: {claim id, {{id, T, AM, AS, PL}, ...}, claimed at ms},
+-- the versions that are being sent. T to PL is the rank.
 --
 -- A call from Lua costs more than what it does, so lists and counts are gathered and written
 -- once for each script, by write_lists() and write_counts().
@@ -70,9 +70,15 @@ local function same_rank(version, x)
   return version[2] == x[T] and version[3] == x[AM] and version[4] == x[AS] and version[5] == x[PL]
 end
 
--- rules: id -> {lane 'r'|'b', every ms, exit 'f'|'n', enabled 0|1}; '*' -> lanes.
-local UNDECLARED = {'r', 0, 'f', 1}
+-- rules: id -> {lane 'r'|'b', every ms, exit 'f'|'n', enabled 0|1, Braze's attribute or '' (the
+-- key), the value that a retired key stays at or '', declared 0|1, flushed at ms, resynced at ms};
+-- '*' -> {linger, max_wait, every, offset, resynced at ms}. The first seven are published together,
+-- under a version; what was flushed and resynced is stamped here.
+local UNDECLARED = {'r', 0, 'f', 1, '', '', 0, 0, 0}
+local FLUSHED, RESYNCED, ALL_RESYNCED = 8, 9, 5
 local rules, lanes = {}, nil
+-- Who knows another version of the rules must read them again first.
+local function is_stale(version) return (call('HGET', P .. 'meta', 'registry') or '') ~= version end
 local function rule(id)
   local found = rules[id]
   if not found then
@@ -86,9 +92,30 @@ local function lane_rules()
   if not lanes then
     local raw = call('HGET', P .. 'rules', '*')
     local r = raw and cmsgpack.unpack(raw) or {200, 2000, 3600000, 0}
-    lanes = {linger = r[1], max_wait = r[2], every = r[3], offset = r[4]}
+    lanes = {linger = r[1], max_wait = r[2], every = r[3], offset = r[4],
+      resynced = r[ALL_RESYNCED] or 0}
   end
   return lanes
+end
+local retired = {}
+local function is_retired(id)
+  local known = retired[id]
+  if known == nil then
+    known = (rule(id)[6] or '') ~= ''
+    retired[id] = known
+  end
+  return known
+end
+-- Until when what was acknowledged counts for nothing: it was under another name, or is doubted.
+-- That goes for a request begun by then, too, whenever it ends.
+local resynced = {}
+local function resynced_at(id)
+  local at = resynced[id]
+  if not at then
+    at = math.max(rule(id)[RESYNCED] or 0, lane_rules().resynced)
+    resynced[id] = at
+  end
+  return at
 end
 
 -- What Braze is to hold for a desired value: an exit may be written as null.
@@ -110,6 +137,16 @@ local function not_before(x, value, gap)
   return at
 end
 
+-- What was acknowledged is unknown from here on. Another value keeps its distance from the request
+-- that brought it all the same, as a hold.
+local function forget_acknowledged(id, x, gap)
+  if x[A] ~= '' and x[K] > 0 and x[K] + gap > now and x[K] + gap > x[H] then
+    x[S], x[H] = x[A], x[K] + gap
+  end
+  x[A], x[K] = '', 0
+  if x[D] == 0 and differs(id, x) then x[D], x[C], x[E] = now, now, now end
+end
+
 local function boundary_after(at, every, offset)
   return (math.floor((at - offset) / every) + 1) * every + offset
 end
@@ -120,7 +157,11 @@ local function due_of(id, x)
     local due, latest = x[C] + lane_rules().linger, x[D] + lane_rules().max_wait
     return due < latest and due or latest
   end
-  return boundary_after(x[D], r[2] > 0 and r[2] or lane_rules().every, lane_rules().offset)
+  local due = boundary_after(x[D], r[2] > 0 and r[2] or lane_rules().every, lane_rules().offset)
+  -- An operator had all that waited then brought up to date at once.
+  local flushed = r[FLUSHED] or 0
+  if x[D] <= flushed and flushed < due then return flushed end
+  return due
 end
 
 -- Held users come free in steps, so that they fill a request together.
@@ -209,16 +250,19 @@ end
 -- `dirty:<id>` holds exactly the users with D of this attribute, scored by it. Whatever changes D
 -- says so here, with what it was; the lists are written by write_lists(). Once for each user and
 -- attribute in a script.
+local dirtied, cleaned = {}, {}
+local now_text = string.format('%d', now)
 local function note_dirty(user, id, was, since)
   if was == since then return end
-  local name = 'dirty:' .. id
   if since == 0 then
-    leave(user, name)
+    local list = cleaned[id]
+    if list then list[#list + 1] = user else cleaned[id] = {user} end
   else
-    local list = adds[name]
-    if not list then list = {}; adds[name] = list end
-    list[#list + 1] = since
-    list[#list + 1] = user
+    local list = dirtied[id]
+    if not list then list = {}; dirtied[id] = list end
+    local n = #list
+    -- The server is slow at turning a number into text, and most are this one.
+    list[n + 1], list[n + 2] = since == now and now_text or since, user
   end
 end
 
@@ -232,7 +276,9 @@ end
 local function write_lists()
   for name, list in pairs(leaves) do in_pieces('ZREM', name, list) end
   for name, list in pairs(adds) do in_pieces('ZADD', name, list) end
-  adds, leaves = {}, {}
+  for id, list in pairs(cleaned) do in_pieces('ZREM', 'dirty:' .. id, list) end
+  for id, list in pairs(dirtied) do in_pieces('ZADD', 'dirty:' .. id, list) end
+  adds, leaves, cleaned, dirtied = {}, {}, {}, {}
 end
 
 local function write_counts(key, counts)
@@ -303,6 +349,80 @@ local function forget_if_empty(id)
     call('SREM', P .. 'over', id)
     over[id] = nil
   end
+end
+
+-- Deleted users. `suppressed` names nobody: it holds a salted digest of the user and until when
+-- changes are skipped. Who is in `forward` is still to be deleted by Braze, and is skipped, too.
+local salt = nil
+local function digest_of(user)
+  salt = salt or call('HGET', P .. 'meta', 'salt') or ''
+  return redis.sha1hex(salt .. user)
+end
+-- Of a list of users, {place -> digest} of those whose changes are skipped. At most 1,000 users.
+local function skipped_of(users)
+  local found, digests = {}, {}
+  if #users == 0 then return found end
+  if call('EXISTS', P .. 'suppressed') == 1 then
+    for i, user in ipairs(users) do digests[i] = digest_of(user) end
+    for i, till in ipairs(call('ZMSCORE', P .. 'suppressed', unpack(digests))) do
+      if till and tonumber(till) > now then found[i] = digests[i] end
+    end
+  end
+  if call('EXISTS', P .. 'forward') == 1 then
+    for i, due in ipairs(call('ZMSCORE', P .. 'forward', unpack(users))) do
+      if due then found[i] = digest_of(users[i]) end
+    end
+  end
+  return found
+end
+
+-- A key that is seen for the first time gets a small id, for ever.
+local function new_id(key)
+  local id = tostring(call('HINCRBY', P .. 'meta', 'next_attribute', 1))
+  call('HSET', P .. 'attrs', key, id)
+  call('HSET', P .. 'names', id, key)
+  return id
+end
+
+-- Work on many users in the background, see sweep.lua: {work, id or '*', key, value, since ms, why,
+-- by} and how far it is. What it needs at once for all of them is stamped on the rules. The twenty
+-- that were done last are kept.
+local SWEEPS_KEPT = 20
+local OVER_DIRTY = {reschedule = true, flush = true}
+local function stamp(id, place)
+  local r = {unpack(rule(id))}
+  r[place] = now
+  rules[id] = r
+  call('HSET', P .. 'rules', id, cmsgpack.pack(r))
+end
+local function begin_sweep(sweep)
+  local id, done = sweep.id, {}
+  local raw = call('HGETALL', P .. 'sweeps')
+  for i = 1, #raw, 2 do
+    local other = cmsgpack.unpack(raw[i + 1])
+    if other.done_at > 0 then
+      done[#done + 1] = {other.done_at, raw[i]}
+    elseif other.work == sweep.work and other.id == id and OVER_DIRTY[sweep.work] then
+      call('HDEL', P .. 'sweeps', raw[i]) -- the new one does what was left of it
+    end
+  end
+  table.sort(done, function(a, b) return a[1] < b[1] end)
+  for i = 1, #done - SWEEPS_KEPT do call('HDEL', P .. 'sweeps', done[i][2]) end
+  if sweep.work == 'flush' then stamp(id, FLUSHED) end
+  if sweep.work == 'resync' and id ~= '*' then stamp(id, RESYNCED) end
+  if sweep.work == 'resync' and id == '*' then
+    local all = cmsgpack.unpack(call('HGET', P .. 'rules', '*') or cmsgpack.pack({200, 2000, 3600000, 0}))
+    all[ALL_RESYNCED] = now
+    call('HSET', P .. 'rules', '*', cmsgpack.pack(all))
+    lanes = nil
+  end
+  sweep.since = sweep.since or 0
+  sweep.at, sweep.cursor, sweep.run, sweep.done_at = now, '0', '', 0
+  sweep.seen, sweep.changed, sweep.points = 0, 0, 0
+  sweep.total = OVER_DIRTY[sweep.work] and call('ZCARD', P .. 'dirty:' .. id) or -1
+  local name = tostring(call('HINCRBY', P .. 'meta', 'next_sweep', 1))
+  call('HSET', P .. 'sweeps', name, cmsgpack.pack(sweep))
+  return name
 end
 
 -- One packed journal entry for each call, the journal bounded in bytes, oldest first out.

@@ -1,0 +1,106 @@
+"""Reads a request's body within its limits: length, time, room, and what a gzip unpacks to.
+
+Whoever sends more, or slower, gets the reason as an answer. What still comes of the body is
+thrown away, for a while: producer/http/connection.py.
+"""
+
+import asyncio
+import zlib
+
+from producer.http.asked import Asked
+from producer.http.replies import Declined
+
+_PIECE = 64 * 1024
+_GZIP = 31  # zlib's number for a gzip header and the largest window
+_JSON = (b"application/json", b"")
+
+
+async def read_body(asked: Asked, limit: int, seconds: float) -> bytes:
+    """The unpacked body, at most `limit` bytes. Raises Declined: 408, 413, 415, 400 or 503."""
+    is_packed = _check_kind(asked)
+    declared = asked.header(b"content-length")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_long(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _receive(asked, limit)
+    except TimeoutError:
+        raise Declined(
+            408,
+            "body_too_slow",
+            f"The body was not here within {seconds:g} s. Send it again, faster.",
+            closes=True,
+        ) from None
+    return _unpacked(asked, body, limit) if is_packed else body
+
+
+def _check_kind(asked: Asked) -> bool:
+    """True if the body is a gzip. Raises Declined (415) for what is neither that nor JSON."""
+    kind = asked.header(b"content-type").partition(b";")[0].strip().lower()
+    if kind not in _JSON:
+        raise Declined(
+            415,
+            "unsupported_media_type",
+            "Send JSON, with Content-Type: application/json.",
+        )
+    encoding = asked.header(b"content-encoding").strip().lower()
+    if encoding in (b"", b"identity"):
+        return False
+    if encoding not in (b"gzip", b"x-gzip"):
+        raise Declined(
+            415,
+            "unsupported_encoding",
+            "Send the body plain, or with Content-Encoding: gzip.",
+        )
+    return True
+
+
+async def _receive(asked: Asked, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await asked.receive()
+        if message["type"] == "http.disconnect":
+            raise Declined(400, "cut_off", "The body ended early.", closes=True)
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_long(limit)
+        asked.hold(len(piece))
+        pieces.append(piece)
+        if not message.get("more_body"):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unpacked(asked: Asked, packed: bytes, limit: int) -> bytes:
+    """Unpack piece by piece: what would grow beyond the limit is not unpacked further."""
+    unpacker = zlib.decompressobj(_GZIP)
+    pieces: list[bytes] = []
+    size = 0
+    rest = packed
+    try:
+        while rest and not unpacker.eof:
+            piece = unpacker.decompress(rest, _PIECE)
+            rest = unpacker.unconsumed_tail
+            size += len(piece)
+            if size > limit:
+                raise _too_long(limit)
+            asked.hold(len(piece))
+            pieces.append(piece)
+    except zlib.error:
+        raise _broken_gzip() from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise _broken_gzip()
+    return b"".join(pieces)
+
+
+def _broken_gzip() -> Declined:
+    return Declined(400, "broken_gzip", "The body is not a whole gzip of one piece.")
+
+
+def _too_long(limit: int) -> Declined:
+    return Declined(
+        413,
+        "body_too_large",
+        f"The body is longer than {limit:,} bytes, unpacked. Send fewer messages at a time.",
+    )

@@ -1,0 +1,145 @@
+"""`POST /webhooks/segment`: what Segment's classic and Actions webhooks send.
+
+One message, signed; or an array of them. Segment signs only the first message of an array, so
+the others could be anybody's: an array must bring our own token as well.
+"""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+from producer.fields import user_id_of
+from producer.http.asked import Asked
+from producer.http.auth import Secrets
+from producer.http.ingest import kind_of, plain
+from producer.http.intake import Intake
+from producer.http.limits import WEBHOOK_MAX_MESSAGES
+from producer.http.packing import Item
+from producer.http.reading import Reading
+from producer.http.replies import Declined, Reply
+from producer.http.signature import is_first_signed, is_signed
+from producer.http.tracking import MESSAGES_AT_ONCE
+from producer.instants import UnreadableInstant, read_instant
+from producer.json_text import BrokenJson, read_exactly, read_json
+from producer.messages import Refused, Skipped, read_parsed
+from worker.contract import Deletion, Refusal, Skip
+
+SOURCE = "webhook"
+_SPACE = b" \t\r\n"
+
+
+class Webhook:
+    """The route of Segment's webhooks; `limit` is the longest body in bytes."""
+
+    def __init__(self, intake: Intake, limit: int) -> None:
+        self._intake = intake
+        self._limit = limit
+
+    async def __call__(self, asked: Asked) -> Reply:
+        """200 once everything accepted is on disk. It only appends, so it is quick."""
+        intake = self._intake
+        secrets = intake.secrets()
+        signature = asked.header(b"x-signature")
+        if not secrets.shared_secret:
+            raise _refused(
+                "No shared secret is set up here: set PERSONA_SYNC_SHARED_SECRET to the webhook's "
+                "Shared Secret."
+            )
+        if not signature:
+            raise _refused(
+                "X-Signature is missing: give the webhook a Shared Secret in Segment, the same "
+                "that is set up here."
+            )
+        intake.refuse_early()
+        body = await intake.body(asked, self._limit)
+        _check(secrets, asked, body, signature)
+        messages = _messages(body)
+        reading = Reading(asked.id)
+        for index, message in enumerate(messages):
+            if index and index % MESSAGES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            kind = _kind_of(message)
+            reading.add(index, kind, _read(message, kind, index, body))
+        return await intake.take(reading, SOURCE, asked)
+
+
+def _check(secrets: Secrets, asked: Asked, body: bytes, signature: bytes) -> None:
+    """Raises Declined (401) unless every message of the body is known to be Segment's."""
+    if not body.lstrip(_SPACE).startswith(b"["):
+        if not is_signed(secrets.shared_secret, body, signature):
+            raise _wrong_signature()
+        return
+    # Asked for first: finding the first message in an array costs more than a comparison.
+    if not secrets.has_token(asked.header(b"authorization")):
+        raise _refused(
+            "Segment signs only the first message of an array. Turn batching off in the webhook, "
+            "or set PERSONA_SYNC_WEBHOOK_TOKEN here and add the header "
+            "`Authorization: Bearer TOKEN` to the webhook."
+        )
+    is_whole = is_signed(secrets.shared_secret, body, signature)
+    if not is_whole and not is_first_signed(secrets.shared_secret, body, signature):
+        raise _wrong_signature()
+
+
+def _messages(body: bytes) -> list[Any]:
+    try:
+        found = read_json(body)
+    except BrokenJson:
+        raise Declined(400, "broken_json", "The body is not JSON in UTF-8.") from None
+    if not isinstance(found, list):
+        return [found]
+    if len(found) > WEBHOOK_MAX_MESSAGES:
+        raise Declined(
+            413,
+            "too_many_messages",
+            f"At most {WEBHOOK_MAX_MESSAGES:,} messages are taken at a time: lower the webhook's "
+            "batch size.",
+        )
+    return found
+
+
+def _kind_of(message: object) -> str:
+    if not isinstance(message, dict):
+        return "other"
+    return "delete" if message.get("type") == "delete" else kind_of(message)
+
+
+def _read(message: Any, kind: str, index: int, body: bytes) -> Item | Refused | Skipped:
+    def exactly() -> object:
+        found = read_exactly(body)
+        return (found[index] if isinstance(found, list) else found)["userId"]
+
+    if kind == "delete":
+        user_id = user_id_of(message.get("userId"), exactly)
+        return _deletion(message, user_id)
+    read = read_parsed(message, exactly, source=SOURCE, place=index)
+    is_plain = isinstance(read, Skipped) and read.code is Skip.NOT_AN_AUDIENCE_MESSAGE
+    return Skipped(plain(kind)) if is_plain else read
+
+
+def _deletion(message: dict[str, Any], user_id: str | Refusal | Skip) -> Item | Refused | Skipped:
+    if isinstance(user_id, Refusal):
+        return Refused(user_id)
+    if isinstance(user_id, Skip):
+        return Skipped(user_id)
+    try:
+        stamp = message.get("timestamp")
+        requested_at = None if stamp is None else read_instant(stamp)
+    except UnreadableInstant:
+        requested_at = None  # only shown: no reason not to forget somebody
+    return Deletion(
+        id=f"http:{uuid4().hex}", user_id=user_id, requested_at=requested_at, source=SOURCE
+    )
+
+
+def _wrong_signature() -> Declined:
+    return _refused(
+        "X-Signature does not fit the body. The webhook's Shared Secret and "
+        "PERSONA_SYNC_SHARED_SECRET must be the same, and nothing on the way may change the body."
+    )
+
+
+def _refused(message: str) -> Declined:
+    return Declined(
+        401, "unauthorized", message, ((b"www-authenticate", b'Bearer realm="persona-sync"'),),
+    )  # fmt: skip
