@@ -17,9 +17,11 @@ from typing import Any, get_args
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from producer.http.metrics import METRICS as OF_PRODUCER
 from worker.contract import ENVELOPE, REASONS, Refusal, Skip
 from worker.durations import format_duration
-from worker.observe.metrics import METRICS, Label, Layer, Metric
+from worker.metric import Label, Layer, Metric
+from worker.observe.metrics import METRICS
 from worker.settings import Settings
 
 HERE = Path(__file__).parent
@@ -38,7 +40,8 @@ def settings_page() -> str:
         "producers alike, gets the same values. Durations are written `200ms`, `2s`, `15m`, `8h`,",
         "`1d`. A secret has a form that ends in `_FILE` and names a file; if both are set, the",
         "file counts. The file with the Braze key is read again for every request, so a key is",
-        "replaced without a restart. All other settings are read when a process starts.",
+        "replaced without a restart; so are the HTTP producer's secrets, within a second. All",
+        "other settings are read when a process starts.",
     ]
     for title, names in _groups():
         lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]
@@ -122,6 +125,7 @@ def refusals_page() -> str:
         "- `persona-sync import` writes refused lines with line number, code and reason to",
         "  `FILE.refused.ndjson`, and exits 1 if there are any.",
         "- `persona-sync send` prints the reason and exits 1.",
+        "- The [HTTP producer](http.md) answers with index, code and reason of each.",
         "- `producer.publish.publish(...)` returns the counts and one entry for each refusal.",
         "- `persona-sync status --json` has the counts since the first start.",
         "",
@@ -192,12 +196,19 @@ def metrics_page() -> str:
         "What one worker process has seen since it began; add them up over workers.",
         "",
         *_metrics(Layer.PROCESS),
+        "",
+        "## From the HTTP producer",
+        "",
+        "Served at `PERSONA_SYNC_PRODUCER_METRICS_BIND`, the sum of all processes of one producer;",
+        "a counter goes on when one of them is replaced. Add them up over producers.",
+        "",
+        *_metrics(Layer.PRODUCER),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _metrics(layer: Layer) -> list[str]:
-    rows = [_metric(metric) for metric in METRICS if metric.layer is layer]
+    rows = [_metric(metric) for metric in (*METRICS, *OF_PRODUCER) if metric.layer is layer]
     return ["metric | type, unit | labels | what it is | when it looks bad", "-|-|-|-|-", *rows]
 
 

@@ -22,10 +22,10 @@ from tests.integration.conftest import PASSWORD, RealServer, free_port
 from tests.integration.flow.support import KEY, Deployment, Part, Sandbox, Worker, eventually
 from worker.bootstrap import make_engine
 from worker.contract import Refusals
-from worker.observe.metrics import METRICS, OTHER, REGISTER, Layer
+from worker.metric import OTHER, Layer
+from worker.observe.metrics import METRICS, REGISTER
 from worker.observe.process_metrics import DrainEnded
 from worker.pipeline.schedule import Lane
-from worker.scrape import state_of
 from worker.stores.allowance import Destination
 
 USER, AUDIENCE = "a-person-nobody-may-see", "an_audience_of_that_person"
@@ -288,7 +288,7 @@ def test_metrics_and_status_say_the_same_word(
         "most_bytes": None,
     }
     destination = Destination(**found)
-    assert state_of(destination, 1_000) == destination_state(destination, 1_000)[0]
+    assert destination.state(1_000)[0] == destination_state(destination, 1_000)[0]
 
 
 def test_what_is_exposed_parses_in_both_forms(deployment: Deployment, worker: Worker) -> None:

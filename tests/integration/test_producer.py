@@ -842,6 +842,11 @@ class TestCommands:
         assert result.exit_code == 1
         assert reason in result.stderr
 
+    def test_send_of_a_number_names_the_class(self, run: Callable[..., Any]) -> None:
+        """Whoever sends a trait's value as a membership is told how to say that it is a trait."""
+        assert "--class trait" in run("send", "u1", "spend", "12").stderr
+        assert "--class" not in run("send", "u1", "spend", "null", "--class", "trait").stderr
+
     @pytest.mark.parametrize("typed", [False, True])
     def test_send_a_whole_message(
         self, run: Callable[..., Any], client: Redis, typed: bool

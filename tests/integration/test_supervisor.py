@@ -16,10 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from console.local_server import is_ready
 from console.stack import server_part
 from console.supervisor import Part, RestartPolicy, Supervisor
+from tests.integration.conftest import RealServer
+from worker.contract import PARTITIONS_KEY
 from worker.settings import Settings
 
 QUICK = RestartPolicy(first_wait=timedelta(milliseconds=1), longest_wait=timedelta(milliseconds=5))
@@ -155,6 +158,18 @@ class TestGivingUp:
             running.join()
         assert running.code == 1
         assert "cannot be started (No such file or directory)" in running.lines()[0]
+
+    def test_at_once_of_what_only_a_person_can_mend(self) -> None:
+        """A part that says so by its exit code is not tried again: its words stand once."""
+        code = "print('set X'); raise SystemExit(78)"
+        helpless = replace(python("bad", code), helpless_code=78)
+        with Running([python("good", SLEEPS), helpless]) as running:
+            running.join()
+        assert running.code == 1
+        assert [line for line in running.lines() if line.startswith("bad")] == [
+            "bad  | set X",
+            "bad cannot start: its last lines are above.",
+        ]
 
     def test_of_a_part_that_is_not_essential_leaves_the_others(self) -> None:
         """The rest goes on without it."""
@@ -353,6 +368,27 @@ class TestUp:
         assert "hush" not in out
         assert "Traceback" not in out
         assert list(tmp_path.iterdir()) == []
+
+    def test_ends_at_once_if_a_worker_refuses_to_start(
+        self, tmp_path: Path, server: RealServer, client: Redis
+    ) -> None:
+        """What only a person can mend is said once, not five times: exit code 1."""
+        client.set(PARTITIONS_KEY, 3)
+        with self._start(tmp_path, PERSONA_SYNC_REDIS_URL=server.url) as up:
+            out, _ = up.communicate(timeout=60)
+        assert up.returncode == 1, out
+        assert out.count("PERSONA_SYNC_PARTITIONS says 1") == 1
+        assert "worker1 cannot start" in out
+        assert "started again" not in out
+        assert "Traceback" not in out
+
+    def test_names_variables_that_have_no_effect(self, tmp_path: Path) -> None:
+        """A mistyped setting is named with what was perhaps meant, before anything is started."""
+        typo = {"PERSONA_SYNC_BRAZE_ENDPONT": "US-01", "PERSONA_SYNC_BRAZE_ENDPOINT": "US-99"}
+        with self._start(tmp_path, **typo) as up:
+            out, _ = up.communicate(timeout=30)
+        assert "PERSONA_SYNC_BRAZE_ENDPONT is no setting" in out
+        assert "Did you mean PERSONA_SYNC_BRAZE_ENDPOINT?" in out
 
     def test_says_that_a_configured_server_does_not_answer(self, tmp_path: Path) -> None:
         """A Redis that is away ends it with 1 and one sentence."""

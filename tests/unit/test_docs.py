@@ -13,10 +13,12 @@ from celery.bin.worker import worker as celery_worker
 from typer.testing import CliRunner
 
 from console.cli import SUBCOMMANDS, app
+from producer.http.metrics import METRICS as OF_PRODUCER
 from worker.audiences.registry import load_registry
 from worker.contract import REASONS
 from worker.delivery import TODO
-from worker.observe.metrics import METRICS, Metric
+from worker.metric import Metric
+from worker.observe.metrics import METRICS
 from worker.pipeline.reply import Trouble
 from worker.settings import Settings
 
@@ -101,7 +103,7 @@ class TestGenerated:
         """Each code that a producer can give has a row with its reason."""
         assert f"`{code}` | {REASONS[code]}" in text_of(DOCS / "refusals.md")
 
-    @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+    @pytest.mark.parametrize("metric", [*METRICS, *OF_PRODUCER], ids=lambda metric: metric.name)
     def test_every_metric_is_documented(self, metric: Metric) -> None:
         """Each metric has a row with its type, its labels, what it is and what to do."""
         (row,) = (
@@ -118,7 +120,7 @@ class TestGenerated:
         """No page speaks of a metric that is not registered."""
         known = {
             metric.name + suffix
-            for metric in METRICS
+            for metric in (*METRICS, *OF_PRODUCER)
             for suffix in ("", *(("_bucket", "_sum", "_count") if metric.edges else ()))
         }
         named = set(re.findall(r"\bpersona_sync_\w+", text_of(*PAGES)))

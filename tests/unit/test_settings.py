@@ -51,6 +51,32 @@ def refused(put: Callable[..., Settings], **values: object) -> str:
     return str(caught.value)
 
 
+class TestPlainWords:
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("partitions", "one", "must be a whole number"),
+            ("braze_burst", "1.5", "must be a whole number"),
+            ("valve_share", "x", "must be a number"),
+            ("valve_share", "0", "must be more than 0"),
+            ("valve_share", "2", "must be at most 1"),
+            ("braze_bytes_per_request", "99999999", "must be at most 4194304"),
+            ("journal_bytes", "1", "must be at least 100000"),
+            ("update_existing_only", "maybe", "must be true or false"),
+            ("mode", "off", "must be live or shadow"),
+            ("log_level", "loud", "must be DEBUG, INFO, WARNING or ERROR"),
+            ("claim_lease", "30", "'30' is not a duration; write a number and a unit"),
+        ],
+    )
+    def test_what_would_be_right(
+        self, put: Callable[..., Settings], name: str, value: str, said: str
+    ) -> None:
+        """The variable, and what it must be, as a person says it."""
+        found = refused(put, **{name: value})
+        assert found.startswith(f"PERSONA_SYNC_{name.upper()}: {said}")
+        assert "Input" not in found
+
+
 class TestReading:
     def test_defaults_are_those_of_the_facts(self) -> None:
         """Braze's limits and the rules' spans, with nothing set."""
@@ -136,6 +162,14 @@ class TestRefusals:
         assert "PERSONA_SYNC_CLAIM_LEASE" in said
         assert "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT" in said
         assert put(claim_lease="11s")
+
+    def test_rule_04_a_hold_must_outlive_a_request(self, put: Callable[..., Settings]) -> None:
+        """What ended unknown may land until the request's time is over, and not after a value that
+        was let go before."""
+        said = refused(put, ambiguous_hold="9999ms", braze_request_timeout="10s")
+        assert "PERSONA_SYNC_AMBIGUOUS_HOLD" in said
+        assert "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT" in said
+        assert put(ambiguous_hold="10s")
 
 
 class TestSecrets:

@@ -6,30 +6,49 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.stores.conftest import START, TERMS, World, make_world, quick
+from worker.audiences.registry_file import RegistryFile
 from worker.contract import key
 from worker.delivery import Tools
 from worker.flow import Flow, FlowPolicy
+from worker.forgetting import Forgetting
 from worker.observe.noted import Noted
 from worker.observe.record import Recorder
 from worker.observe.webhook import Webhook
 from worker.pipeline.facts import Fact
 from worker.pipeline.reply import Reply
 from worker.pipeline.surprise import SurprisePolicy
+from worker.recollection import Recollection
+from worker.reload import Reload
 from worker.stores.bells import Bells
 from worker.stores.budget import Budget
+from worker.stores.deletions import Deletions
+from worker.stores.erasure import Erasure
 from worker.stores.flips import Flips
+from worker.stores.identity import ServerIdentity
 from worker.stores.notices import Notices
+from worker.stores.publication import Publication
+from worker.stores.rulebook import Rulebook
+from worker.stores.sweeps import Sweeps
+from worker.sweeping import Sweeping
 from worker.watch import Courier, CourierPolicy, Watch
 
 __all__ = ["make_world", "quick"]
 
 DAY, HOUR = 86_400_000, 3_600_000
 NOON = START - START % DAY + 12 * HOUR
+
+
+class NoFile(RegistryFile):
+    """Says nothing: the tests here declare what they need."""
+
+    def changed(self) -> None:
+        """Never."""
 
 
 class Braze:
@@ -90,6 +109,7 @@ class Deployment(World):
             self.budget, self.flips, self.notices, noted, self.record, courier,
             policy=self.surprises,
         )  # fmt: skip
+        identity = ServerIdentity(1, timedelta(seconds=10))
         tools = Tools(
             memberships=self.memberships,
             allowance=self.allowance,
@@ -100,12 +120,31 @@ class Deployment(World):
             wait=self._wait,
             random=lambda: 0.5,
             key_print=lambda: "0",
+            recollection=Recollection(self.memberships, identity, lambda: self.now / 1000),
         )
         bells = Bells(self.client)
         ring: Callable[[str, int], None] = lambda task, partition: self.rung.append(  # noqa: E731
             (task, partition)
         )
-        self.flow = Flow(tools, self.inbox, bells, self.watch, ring, FlowPolicy())
+        forgetting = Forgetting(
+            Deletions(self.client, self.terms, clock=clock),
+            Erasure(self.client, clock),
+            self.record,
+            lambda: self.now / 1000,
+        )
+        rulebook = Rulebook(self.client, clock)
+        reload = Reload(
+            NoFile(Path()),
+            Publication(self.client, rulebook, clock),
+            self.record,
+            "here",
+        )
+        sweeping = Sweeping(
+            Sweeps(self.client, self.terms, clock), self.record, tools.clock, tools.wait
+        )
+        self.flow = Flow(
+            tools, self.inbox, bells, self.watch, ring, FlowPolicy(), forgetting, reload, sweeping
+        )
 
     def _wait(self, seconds: float) -> bool:
         self.now += round(seconds * 1000)

@@ -35,7 +35,7 @@ class TestKept:
         assert "PERSONA_SYNC_BRAZE_API_KEY" in world.texts()[0]
         world.braze.status = 201
         world.tick()
-        assert world.texts()[0] == "Braze is sent to again (by probe)."
+        assert world.texts()[0] == "Braze is sent to again: a test request was taken."
         assert len(world.texts()) == 2
 
     def test_the_same_stop_is_said_once(self, make: Make) -> None:

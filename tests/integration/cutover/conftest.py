@@ -104,11 +104,10 @@ class Cutover:
 
     def seeding(self) -> Seeding:
         """The acknowledged side, with the names of the deployment's registry."""
-        from worker.audiences.registry import load_registry
         from worker.bootstrap import make_stores
 
         settings = self.deployment.settings()
-        stores = make_stores(settings, load_registry(settings.audiences), self.deployment.client)
+        stores = make_stores(settings, client=self.deployment.client)
         return stores.seeding
 
     def seeder(

@@ -8,6 +8,7 @@ import pytest
 
 from worker.bootstrap import make_stores
 from worker.braze.shadow import ShadowBraze
+from worker.contract import CANNOT_START_CODE
 from worker.pipeline.outcome import Verdict
 from worker.stores.handover import NotHandedOver
 from worker.stores.mode import Step, step
@@ -112,7 +113,7 @@ class TestGoingLive:
         shadow_run(cutover)
         part = start()
         part._process.wait(30)
-        assert part.code == 1
+        assert part.code == CANNOT_START_CODE
         assert "PERSONA_SYNC_ADOPT_SHADOW=forget" in part.said()
         assert "Traceback" not in part.said()
 
@@ -196,12 +197,12 @@ class TestGoingLive:
         shadow_run(cutover)
         stores = cutover.deployment._workers[-1].stores
         stores.workers.beat("host:1")
-        with pytest.raises(NotHandedOver, match=r"1 worker\(s\) are still running in shadow"):
+        with pytest.raises(NotHandedOver, match="in shadow mode: 1 worker"):
             cutover.deployment.worker(adopt_shadow="forget")
         stores.workers.leave("host:1")
         cutover.deployment.worker(adopt_shadow="trust")
         stores.workers.beat("host:2")
-        with pytest.raises(NotHandedOver, match=r"1 worker\(s\) are still running in live"):
+        with pytest.raises(NotHandedOver, match="in live mode: 1 worker"):
             cutover.deployment.worker(mode="shadow")
         cutover.deployment.worker()
 

@@ -42,7 +42,7 @@ __all__ = ["free_port"]
 ROOT = Path(__file__).parents[3]
 KEY = "sandbox-key-1234"
 GAP, HOLD, TOTAL, LEASE = 0.2, 0.5, 0.4, 1.6
-ENDS = ("delivered", "superseded", "unchanged", "dead")
+ENDS = ("delivered", "superseded", "unchanged", "dead", "skipped")
 AUDIENCES = """
 lanes:
   realtime: {linger: 10ms, max_wait: 50ms}
@@ -176,6 +176,13 @@ class Worker:
         self.rung = rung
         self.facts: list[Fact] = []
         self.change_tools(record=self._record)
+        forgetting = self.flow._forgetting
+        if forgetting.forwarding:
+            tools = replace(forgetting.forwarding._tools, record=self._record)
+            forgetting.forwarding._tools = tools
+        self.flow._forgetting = replace(forgetting, record=self._record)
+        self.flow._reload.record = self._record
+        self.flow._sweeping.record = self._record
 
     def _record(self, fact: Fact) -> None:
         self.facts.append(fact)
@@ -206,6 +213,7 @@ class Worker:
         """One of everything that a worker's queues would bring."""
         self.flow.recover()
         self.flow.accept(0)
+        self.flow.sweep(0)
         self.flow.flush(0, Lane.REALTIME)
         self.flow.flush(0, Lane.BATCHED)
 

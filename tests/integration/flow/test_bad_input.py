@@ -43,8 +43,8 @@ BAD: dict[str, dict[str, Any]] = {
     "deep": {"e": "[" * 100_000, "n": 1},
     "lone_surrogate": {"e": envelope(GOOD).replace("bad", "\\ud800"), "n": 1},
     "ten_megabytes": {"e": "x" * 10_000_000, "n": 1},
-    "deletion_is_not_known_yet": {
-        "e": json.dumps({"version": 1, "kind": "deletion", "id": "d", "user_id": "bad"})
+    "deletion_of_nobody": {
+        "e": json.dumps({"version": 1, "kind": "deletion", "id": "d", "user_id": ""})
     },
 }
 

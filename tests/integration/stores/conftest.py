@@ -1,6 +1,7 @@
 """The stores on a real server, with a clock that only the test moves."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,17 +11,26 @@ import msgpack
 import pytest
 from redis import Redis
 
+from worker.audiences.registry import read_registry
 from worker.contract import ENVELOPE, Changes, inbox_key, key, ledger_key
 from worker.pipeline.ingest import EntryId, Ingested, ingest
 from worker.pipeline.outcome import Verdict
+from worker.pipeline.rules import LaneTerms, Rule, Rules
 from worker.pipeline.schedule import Lane
 from worker.stores.allowance import Allowance, AllowancePolicy
+from worker.stores.audience_books import AudienceBooks
 from worker.stores.dead_letters import DeadLetter, DeadLetters
+from worker.stores.deletions import Deleted, Deletions, DeletionTerms
+from worker.stores.erasure import Erasure
+from worker.stores.forwards import Forwards
 from worker.stores.inbox import GROUP, Entry, Inbox
 from worker.stores.journal import Journal
 from worker.stores.ledger import Balance, Ledger
 from worker.stores.memberships import Applied, Claim, Memberships, Settled
+from worker.stores.publication import Publication, Taken
+from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
+from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
 
 START = 1_800_000_000_000  # a multiple of an hour
@@ -67,7 +77,9 @@ class World:
     client: Redis
     terms: Terms = TERMS
     policy: AllowancePolicy = field(default_factory=AllowancePolicy)
+    deletion: DeletionTerms = field(default_factory=DeletionTerms)
     takeover_ms: int = 0
+    at_once: int = 250
     now: int = START
     requests: int = 0
 
@@ -78,17 +90,25 @@ class World:
 
     def __post_init__(self) -> None:
         clock: Callable[[], int] = lambda: self.now  # noqa: E731
-        self.memberships = Memberships(self.client, self.terms, clock=clock)
+        self.rulebook = Rulebook(self.client, clock)
+        self.publication = Publication(self.client, self.rulebook, clock)
+        self.sweeps = Sweeps(self.client, self.terms, clock, self.at_once)
+        self.books = AudienceBooks(self.client, self.rulebook)
+        self.memberships = Memberships(self.client, self.terms, self.rulebook, clock)
         self.inbox = Inbox(self.client, self.takeover_ms)
         self.allowance = Allowance(self.client, self.policy, clock)
         self.dead_letters = DeadLetters(self.client)
         self.journal = Journal(self.client)
+        self.deletions = Deletions(self.client, self.terms, self.deletion, clock)
+        self.erasure = Erasure(self.client, clock)
+        self.forwards = Forwards(self.client, self.terms.lease, clock=clock)
         self.inbox.prepare(0)
         self.declare()
 
     def declare(self, *rules: tuple[str, tuple[str, int, str, int]], lanes: Any = LANES) -> None:
         """Publish a registry."""
-        self.memberships.publish_registry(0, "test", lanes, rules)
+        of = {name: Rule(*rule) for name, rule in rules}
+        self.rulebook.put(0, "test", Rules(LaneTerms(*lanes), of), by="")
 
     # --- what a producer does
 
@@ -131,6 +151,20 @@ class World:
         self.append(*changes)
         (applied,) = self.accept()
         return applied
+
+    def forget(self, user: str) -> Deleted:
+        """A deletion, appended and applied; letters and journal are gone through, too."""
+        self.append_deletion(user)
+        entries = self.inbox.read(0, 1_000)
+        (deleted,) = (self.deletions.delete(0, entry.id, user) for entry in entries)
+        self.erasure.go_on(0, lambda: False)
+        return deleted
+
+    def append_deletion(self, user: str) -> str:
+        """Append a deletion; its entry id."""
+        envelope = {"version": 1, "id": "d", "kind": "deletion", "user_id": user}
+        fields = {"e": json.dumps(envelope), "n": 0}
+        return str(self.client.xadd(inbox_key(0), fields, id=f"{self.now}-*").decode())
 
     def later(self, ms: int) -> None:
         """The clock goes on."""
@@ -175,6 +209,58 @@ class World:
     def sent(claim: Claim) -> dict[str, dict[str, str]]:
         """The content of a claim, by user."""
         return {user.user_id: dict(user.values) for user in claim.users}
+
+    # --- what is done to many users
+
+    def publish(self, text: str, by: str = "here") -> Taken | None:
+        """Publish this audiences.yaml, and have the partition take it up."""
+        self.publication.publish(read_registry(text), text, by)
+        return self.publication.catch_up(0)
+
+    def sweep(self, steps: int = 1_000) -> int:
+        """Do steps of sweeps until nothing is left, or so many; how many were done."""
+        for done in range(steps):
+            left = self.sweeps.unfinished(0)
+            if not left:
+                return done
+            assert self.sweeps.step(0, left[0])
+        return steps
+
+    def dirty(self) -> dict[str, dict[str, int]]:
+        """Attribute -> {user: since}, as the audiences' pending sets say."""
+        return {
+            name: {
+                user.decode(): int(since)
+                for user, since in self.client.zrange(
+                    key(0, f"dirty:{id_}"), 0, -1, withscores=True
+                )
+            }
+            for id_, name in self.names().items()
+        }
+
+    def counted(self, name: str) -> dict[str, int]:
+        """A hash of counts by attribute: `sent`, `saved`, `known`, `skipped`."""
+        names = self.names()
+        found = self.client.hgetall(key(0, name))
+        return {names[id_.decode()]: int(n) for id_, n in found.items() if int(n)}
+
+    def assert_exact(self) -> None:
+        """The pending sets, members and counts of each audience are what the states say."""
+        users, since, known = self.users(), {}, Counter()
+        members: Counter[str] = Counter()
+        for user, (attributes, _) in users.items():
+            for name, x in attributes.items():
+                known[name] += 1
+                members[name] += x.value == "true"
+                if x.since:
+                    since.setdefault(name, {})[user] = x.since
+        assert {name: of for name, of in self.dirty().items() if of} == since
+        assert self.members() == {name: n for name, n in members.items() if n}
+        assert self.counted("known") == dict(known)
+        balance = self.ledger()
+        assert sum(self.counted("sent").values()) == balance.values
+        saved = balance.ends["superseded"] + balance.ends["unchanged"]
+        assert sum(self.counted("saved").values()) == saved
 
     # --- what can be seen
 

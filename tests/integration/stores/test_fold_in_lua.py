@@ -111,6 +111,7 @@ def test_lua_equals_the_pure_fold(
     assert balance.pending == sum(state.is_open for state in pure.values())
     assert world.inbox.size(0) == 0
     assert world.client.hlen("ps1:{0}:torn") == 0
+    world.assert_exact()
 
 
 def _made(world: Any, change: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,10 +28,12 @@ from redis.exceptions import ResponseError
 from worker.pipeline.ingest import Rank
 from worker.pipeline.outcome import Verdict
 from worker.pipeline.schedule import Lane, boundary_after, not_before
+from worker.stores.deletions import DeletionTerms
 from worker.stores.memberships import Claim
 
 GAP, HOLD, LEASE = 5_000, 30_000, 30_000
 LINGER, MAX_WAIT, EVERY = 200, 2_000, 10_000
+MEMORY = 15_000  # ms for which changes of a deleted user are skipped
 USERS = ["u1", "u2"]
 # Two realtime attributes (one undeclared), one whose exit is null, two batched, one disabled.
 RULES = {
@@ -75,7 +78,7 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self, make_world: Callable[..., Any]) -> None:
         super().__init__()
-        self.world = make_world()
+        self.world = make_world(deletion=DeletionTerms(timedelta(milliseconds=MEMORY)))
         self.world.declare(*RULES.items(), lanes=(LINGER, MAX_WAIT, EVERY, 0))
         self.top: dict[Place, tuple[Rank, str, int]] = {}  # rank, value, accepted at
         self.sent: dict[Place, Sent] = {}
@@ -86,6 +89,7 @@ class Histories(RuleBasedStateMachine):
         self.gone: list[str] = []
         self.chance = random.Random(0)
         self.refused_once: Counter[Place] = Counter()
+        self.skipped_until: dict[str, int] = {}
 
     # --- producers and accept
 
@@ -122,6 +126,8 @@ class Histories(RuleBasedStateMachine):
             assert applied.is_applied
             assert not self.world.apply(entry).is_applied
             for user, changes in users.items():
+                if self.skipped_until.get(user, 0) > self.world.now:
+                    continue
                 for change in changes:
                     self._note((user, change.attribute), change.rank, change.value)
 
@@ -132,6 +138,19 @@ class Histories(RuleBasedStateMachine):
         self.accept(False)
         if waits:
             self._wait(LINGER)
+
+    @rule(user=_users)
+    def forget(self, user: str) -> None:
+        """A user is deleted, whatever is under way; changes are skipped for a while."""
+        self.accept(False)
+        self.world.forget(user)
+        until = self.world.deletions.remembered(0, user, self.world.now).until_ms
+        assert until >= self.world.now + MEMORY
+        self.skipped_until[user] = until
+        for kept in (self.top, self.sent):
+            for place in [place for place in kept if place[0] == user]:
+                del kept[place]
+        assert not self.world.lists(user)
 
     @rule()
     def accept_lost(self) -> None:
@@ -373,6 +392,11 @@ class Histories(RuleBasedStateMachine):
             assert (x.since or None) == sent.since
         true = Counter(a for (_, a), (_, value, _) in self.top.items() if value == "true")
         assert self.world.members() == dict(true)
+
+    @invariant()
+    def each_audience_has_its_numbers(self) -> None:
+        """The pending sets and the counts by audience are what the states say."""
+        self.world.assert_exact()
 
     @invariant()
     def every_difference_is_listed_or_in_flight(self) -> None:

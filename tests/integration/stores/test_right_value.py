@@ -153,16 +153,11 @@ class TestDifferences:
         assert world.lists("u") == {}
         assert world.members() == {}
 
-    def test_a_key_sends_under_its_attribute(self, quick: Any, make_world: Any) -> None:
+    def test_a_key_sends_under_its_attribute(self, world: Any) -> None:
         """The name in Braze is the registry's."""
-        world = make_world()
-        named = type(world.memberships)(
-            world.client, world.terms, {"vip": "seg_vip"}, lambda: world.now
-        )
+        world.declare(("vip", ("r", 0, "f", 1, "seg_vip")))
         world.say(world.change("u", "vip", True, world.now))
-        world.later(LINGER)
-        claim = named.claim(0, Lane.REALTIME, "c", "me", objects=75, size=10**6)
-        assert claim.users[0].values == (("seg_vip", "true"),)
+        assert world.flush() == {"u": {"seg_vip": "true"}}
 
     def test_members_are_the_true_ones(self, world: Any) -> None:
         """Members count desired truth, also where a key turns from trait to audience."""

@@ -20,6 +20,7 @@ from worker.braze.instances import REST_HOSTS, UnknownInstance, rest_url
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost:8080/", "http://localhost:8080"),
         ("http://[::1]:80", "http://[::1]:80"),
+        ("http://sandbox:8080", "http://sandbox:8080"),
     ],
 )
 def test_a_name_or_a_url_becomes_the_base(endpoint, url):
@@ -37,11 +38,30 @@ def test_an_unknown_name_is_answered_with_the_list(endpoint):
     assert "US-09" not in REST_HOSTS
 
 
+@pytest.mark.parametrize("host", ["rest.iad-01.braze.com", "rest.fra-03.braze.eu:8443"])
+def test_a_url_without_its_scheme_is_asked_about(host):
+    """The URL that was meant is in the message, ready to be used."""
+    with pytest.raises(UnknownInstance, match=f"Did you mean https://{host} ?"):
+        rest_url(host)
+    assert rest_url(f"https://{host}") == f"https://{host}"
+
+
+@pytest.mark.parametrize(
+    "text", ["mars", "1.2 3", "a.b/users/track", "a.b:notaport", "sdk.x.braze.com"]
+)
+def test_nothing_is_suggested_that_would_be_refused(text):
+    """What would not become a usable URL with a scheme is no hint."""
+    with pytest.raises(UnknownInstance) as raised:
+        rest_url(text)
+    assert "Did you mean" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "hint"),
     [
         ("http://rest.iad-01.braze.com", "https"),
         ("http://127.0.0.1.example.org", "https"),
+        ("http://134744072", "https"),
         ("ftp://rest.iad-01.braze.com", "https"),
         ("https://rest.iad-01.braze.com/users/track", "path"),
         ("https://rest.iad-01.braze.com/?x", "query"),
