@@ -63,9 +63,17 @@ SUBCOMMANDS = {
         "console.commands.pausing:resume_command",
         "Lift a pause, the valve, or a stop for refused credentials.",
     ),
+    "flush": _Subcommand(
+        "console.commands.flushing:flush_command",
+        "Bring one audience up to date now, before a campaign.",
+    ),
+    "resync": _Subcommand(
+        "console.commands.resyncing:resync_command",
+        "Send what Braze is believed to hold once more; says first what that costs.",
+    ),
     "audiences": _Subcommand(
         "console.commands.audiences:app",
-        "See which audiences are realtime, which batched, and why.",
+        "See which audiences are realtime, which batched, and why; disable or retire one.",
     ),
     "dead-letters": _Subcommand(
         "console.commands.dead_letters:app",

@@ -30,6 +30,7 @@ from worker.audiences.registry import (
 )
 from worker.audiences.segment_api import NotAudiences, Page, read_page
 from worker.bootstrap import make_stores
+from worker.durations import to_ms
 from worker.settings import NothingRunning, Settings
 
 app = typer.Typer(
@@ -218,7 +219,7 @@ def _explain_key(key: str, policy: Policy | None) -> Explained:
         registry.decisions[entry.key],
         entry.query,
         registry.every(entry),
-        registry.lane_terms()[3],
+        to_ms(settings.batched_offset),
     )
 
 
@@ -230,7 +231,7 @@ def _explain_query(text: str, kind: Kind, is_trait: bool, policy: Policy | None)
     except QueryError as error:
         raise query_refused(error, kind, is_trait) from None
     decision = decide(read_cadence(query, registry.policy, registry.known), None)
-    every, offset = registry.every(None), registry.lane_terms()[3]
+    every, offset = registry.every(None), to_ms(Settings.load().batched_offset)
     return Explained.at(_now_ms(), None, registry.policy, decision, query, every, offset)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.http.asked import Asked
@@ -27,9 +27,11 @@ from producer.http.tracking import Tracking
 from producer.http.webhook import Webhook
 from worker.contract import ENVELOPE, Refusals
 
+_steady = settings(deadline=None, database=None, derandomize=True, max_examples=200)
 NOW_MS = 1_795_341_600_000
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
     ),
@@ -123,6 +125,7 @@ class Desk:
         return sum(sum((*one.refused.values(), *one.skipped.values())) for one in read)
 
 
+@_steady
 @given(st.binary(max_size=400))
 def test_any_bytes_have_an_answer(body: bytes) -> None:
     """Never an exception, on any route."""
@@ -137,6 +140,7 @@ def test_any_bytes_have_an_answer(body: bytes) -> None:
     desk.ask(Webhook(desk.intake, 1_000), body, x_signature=signed, authorization="Bearer t0ken")
 
 
+@_steady
 @given(MESSAGES, st.dictionaries(st.sampled_from(["context", "integrations", "sentAt"]), ODD))
 def test_every_message_of_a_batch_has_one_outcome(
     messages: list[Any], more: dict[str, Any]
@@ -146,9 +150,6 @@ def test_every_message_of_a_batch_has_one_outcome(
     desk = Desk()
     body = json.dumps({**more, "batch": messages}).encode()
     found = desk.ask(Tracking(desk.intake).batch, body, authorization="Basic azE6")
-    if b"NaN" in body or b"Infinity" in body:
-        assert found["code"] == "broken_json"
-        return
     assert found["status"] == 200
     others = len(found["refused"]) + sum(found["skipped"].values())
     assert found["accepted"] == len(desk.kept.items)
@@ -156,6 +157,7 @@ def test_every_message_of_a_batch_has_one_outcome(
     assert desk.counted() == others
 
 
+@_steady
 @given(MESSAGES)
 def test_a_webhook_says_the_same_of_each(messages: list[Any]) -> None:
     """Signed by its first message as it was written; deletions are taken, too."""
@@ -172,9 +174,10 @@ def test_a_webhook_says_the_same_of_each(messages: list[Any]) -> None:
         others = len(found["refused"]) + sum(found["skipped"].values())
         assert found["accepted"] + others == len(messages)
     else:
-        assert found["status"] in (400, 401)  # what JSON does not have, or half a character
+        assert found["status"] in (400, 401)  # half a character is no UTF-8
 
 
+@_steady
 @given(MESSAGE, st.lists(JSON, max_size=3), st.sampled_from([(",", ":"), (" , ", " : ")]))
 def test_the_first_of_an_array_is_found(
     first: dict[str, Any], rest: list[Any], separators: tuple[str, str]
@@ -187,10 +190,10 @@ def test_the_first_of_an_array_is_found(
         for one in [first, *rest]
     ]
     body = b"[" + b",".join(written) + b"]"
-    if b"NaN" not in body and b"Infinity" not in body:
-        assert is_first_signed("s3cret", body, signature_of("s3cret", written[0]).encode())
+    assert is_first_signed("s3cret", body, signature_of("s3cret", written[0]).encode())
 
 
+@_steady
 @given(st.binary(max_size=5_000), st.integers(0, 9), st.integers(1, 5_000))
 def test_a_gzip_is_what_it_holds_or_too_long(body: bytes, level: int, limit: int) -> None:
     """Unpacked it is the body, if that is within the limit; else 413."""

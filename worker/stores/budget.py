@@ -98,3 +98,12 @@ class Budget:
             int(self._client.hget(key(partition, f"points:{day}"), "*") or 0)
             for partition in range(partitions)
         )
+
+    def today_of(self, partitions: int, now_ms: int, name: str) -> int:
+        """Those of one audience."""
+        points = 0
+        for partition in range(partitions):
+            if (id_ := self._client.hget(key(partition, "attrs"), name)) is not None:
+                day = key(partition, f"points:{now_ms // DAY_MS}")
+                points += int(self._client.hget(day, id_) or 0)
+        return points

@@ -34,7 +34,13 @@ def asked_door(session_door: Any, tools: Any) -> Any:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    database=None,
+)
 def test_it_does_what_it_says(case: Any, asked_door: Any, tools: Any) -> None:
     """Whatever is sent, good or bad: a status, a type and a body that the document has, and
     never a 5xx."""

@@ -176,7 +176,7 @@ class TestExplain:
         assert (reason["line"], reason["column"]) == (1, 1)
         assert reason["fragment"].startswith("NOT event(")
         assert found["every"] == "8h"
-        assert re.search(r"T(00|08|16):00:00\.000Z$", found["next_flush_at"])
+        assert re.search(r"T(00|08|16):01:30\.000Z$", found["next_flush_at"])
 
     def test_realtime_has_no_boundary(self) -> None:
         """Nothing is waited for."""

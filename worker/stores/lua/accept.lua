@@ -125,6 +125,16 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   return 'u', replaced and 's' or nil
 end
 
+-- What the user waited for until now; where nobody waits for room in a budget, only whether it did.
+local ANYTHING = {listed = 0}
+local function was_waiting(attributes)
+  if next(overs()) then return waits(attributes, gap) end
+  for _, x in pairs(attributes) do
+    if x[D] ~= 0 then return ANYTHING end
+  end
+  return {}
+end
+
 local total = {o = 0, s = 0, u = 0, x = 0, k = 0}
 local members, letters, outcome = {}, {}, {}
 -- For each attribute: users who have it now, changes that cost no data point, changes skipped.
@@ -138,7 +148,7 @@ local function apply(i)
   end
   local user, attributes = users[i][1], states[i]
   local owner = owners[i] and cmsgpack.unpack(owners[i])
-  local before = owner and {} or waits(attributes, gap)
+  local before = owner and {} or was_waiting(attributes)
   local touched, gained, turned = {}, {}, {}
   local ends, said, refused = {o = 0, s = 0, u = 0, x = 0, k = 0}, {}, {}
   local spared, closed = nil, nil

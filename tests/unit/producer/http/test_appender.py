@@ -237,7 +237,7 @@ class TestCounts:
                 self.skip(bench, 5)
 
         asyncio.run(story())
-        assert 1 <= len(bench.shelf.refusals) <= 3
+        assert 1 <= len(bench.shelf.refusals) <= 10
         assert sum(one.skipped["page"] for one in bench.shelf.refusals) == 10_005
 
     def test_they_outlast_trouble_and_are_sent_as_they_were(self, bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.http.packing import Item, packed
@@ -45,6 +45,7 @@ ITEMS = st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=6
 
 
 class TestPacked:
+    @settings(deadline=None, database=None, derandomize=True)
     @given(ITEMS, st.sampled_from([1, 3]))
     def test_every_partition_hears_all_in_order(
         self, drawn: list[tuple[str, bool]], partitions: int
