@@ -5,19 +5,19 @@ the difference between when we received it and its `sentAt`.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from producer.http.asked import Asked
 from producer.http.auth import Secrets, basic_user
+from producer.http.exact import Exactly
 from producer.http.ingest import kind_of, plain, wrong_shape
 from producer.http.intake import Intake
 from producer.http.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, SINGLE_MAX_BYTES
 from producer.http.reading import Reading
 from producer.http.replies import Declined, Reply
-from producer.json_text import MESSAGE_MAX_BYTES, BrokenJson, read_exactly, read_json
+from producer.json_text import MESSAGE_MAX_BYTES, BrokenJson, read_json
 from producer.messages import Refused, Skipped, read_parsed
 from worker.contract import Change, Refusal, Skip
 
@@ -42,7 +42,7 @@ class Tracking:
         source = source or self._source_of_body(message)
         message["type"] = kind
         reading = Reading(asked.id)
-        one = _Batch(source, intake.now_ms(), {}, lambda _: read_exactly(body))
+        one = _Batch(source, intake.now_ms(), {}, Exactly(body, lambda found: [found]))
         reading.add(0, kind, one.read(0, message, kind))
         if reading.refusals:
             raise intake.refuse_single(reading, source, asked)
@@ -58,7 +58,7 @@ class Tracking:
         source = source or self._source_of_body(document)
         messages = _messages_of(document)
         batch = _Batch(
-            source, intake.now_ms(), document, lambda index: read_exactly(body)["batch"][index]
+            source, intake.now_ms(), document, Exactly(body, lambda found: found["batch"])
         )
         reading = Reading(asked.id)
         may_be_long = len(body) > MESSAGE_MAX_BYTES
@@ -95,14 +95,14 @@ class Tracking:
 
 
 class _Batch:
-    """What the messages of one request share. `exactly(index)` parses one again, every digit."""
+    """What the messages of one request share."""
 
     def __init__(
         self,
         source: str,
         received_ms: int,
         document: dict[str, Any],
-        exactly: Callable[[int], Any],
+        exactly: Exactly,
     ) -> None:
         self._source = source
         self._received_ms = received_ms
@@ -127,7 +127,7 @@ class _Batch:
                 message[name] = {**shared, **(own or {})}
         read = read_parsed(
             message,
-            lambda: self._exactly(index)["userId"],
+            lambda: self._exactly.user_id(index),
             source=self._source,
             place=index,
             received_ms=self._received_ms,

@@ -11,6 +11,7 @@ from uuid import uuid4
 from producer.fields import user_id_of
 from producer.http.asked import Asked
 from producer.http.auth import Secrets
+from producer.http.exact import Exactly
 from producer.http.ingest import kind_of, plain
 from producer.http.intake import Intake
 from producer.http.limits import WEBHOOK_MAX_MESSAGES
@@ -20,7 +21,7 @@ from producer.http.replies import Declined, Reply
 from producer.http.signature import is_first_signed, is_signed
 from producer.http.tracking import MESSAGES_AT_ONCE
 from producer.instants import UnreadableInstant, read_instant
-from producer.json_text import BrokenJson, read_exactly, read_json
+from producer.json_text import BrokenJson, read_json
 from producer.messages import Refused, Skipped, read_parsed
 from worker.contract import Deletion, Refusal, Skip
 
@@ -55,11 +56,12 @@ class Webhook:
         _check(secrets, asked, body, signature)
         messages = _messages(body)
         reading = Reading(asked.id)
+        exactly = Exactly(body, lambda found: found if isinstance(found, list) else [found])
         for index, message in enumerate(messages):
             if index and index % MESSAGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
             kind = _kind_of(message)
-            reading.add(index, kind, _read(message, kind, index, body))
+            reading.add(index, kind, _read(message, kind, index, exactly))
         return await intake.take(reading, SOURCE, asked)
 
 
@@ -104,15 +106,13 @@ def _kind_of(message: object) -> str:
     return "delete" if message.get("type") == "delete" else kind_of(message)
 
 
-def _read(message: Any, kind: str, index: int, body: bytes) -> Item | Refused | Skipped:
-    def exactly() -> object:
-        found = read_exactly(body)
-        return (found[index] if isinstance(found, list) else found)["userId"]
+def _read(message: Any, kind: str, index: int, exactly: Exactly) -> Item | Refused | Skipped:
+    def user_id() -> object:
+        return exactly.user_id(index)
 
     if kind == "delete":
-        user_id = user_id_of(message.get("userId"), exactly)
-        return _deletion(message, user_id)
-    read = read_parsed(message, exactly, source=SOURCE, place=index)
+        return _deletion(message, user_id_of(message.get("userId"), user_id))
+    read = read_parsed(message, user_id, source=SOURCE, place=index)
     is_plain = isinstance(read, Skipped) and read.code is Skip.NOT_AN_AUDIENCE_MESSAGE
     return Skipped(plain(kind)) if is_plain else read
 

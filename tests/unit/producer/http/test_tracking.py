@@ -1,6 +1,7 @@
 """What /v1 makes of bodies: sources, shapes, times, limits, refusals beside good messages."""
 
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -119,6 +120,27 @@ class TestBatch:
         body = '{"batch":[' + one % first + "," + one % second + "]}"
         routes.ask(Tracking(routes.intake).batch, body.encode())
         assert [item.user_id for item in routes.kept.items] == [str(first), str(second)]
+
+    def test_many_such_ids_cost_one_reading(self, routes: Any, engage: Callable[..., Any]) -> None:
+        """The body is read exactly once, not once for each message."""
+        messages = [engage(98765432109876543210 + number) for number in range(2_500)]
+        began = time.process_time()
+        reply = routes.ask(Tracking(routes.intake).batch, {"batch": messages})
+        assert body_of(reply)["accepted"] == 2_500
+        assert time.process_time() - began < 3
+        assert len({item.user_id for item in routes.kept.items}) == 2_500
+
+    def test_nesting_that_only_one_reader_can_follow(self, routes: Any) -> None:
+        """An id that cannot be read exactly is refused; it is no error of ours."""
+        personas = '{"personas":{"computation_class":"audience","computation_key":"vip"}}'
+        deep = "[" * 1_015 + "]" * 1_015
+        body = (
+            '{"batch":[{"type":"identify","userId":98765432109876543210,"context":'
+            + personas + ',"traits":{"vip":true},"x":' + deep + "}]}"
+        )  # fmt: skip
+        reply = routes.ask(Tracking(routes.intake).batch, body.encode())
+        codes = [one["code"] for one in body_of(reply)["refused"]]
+        assert codes in ([], ["user_id_not_string"])
 
 
 class TestSingle:
