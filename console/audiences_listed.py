@@ -1,35 +1,33 @@
 """Every audience and trait with its lane and why, in short; and those that nobody declared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from worker.audiences.cadence import Code, Decision, KnownKind, Lane, Reason
+from console.audience_standing import AudienceStanding
+from console.instants import at_said
+from console.lane_reasons import SHORT, why
+from worker.audiences.cadence import Code, KnownKind, Lane
 from worker.audiences.registry import Registry
 from worker.bootstrap import Stores
 from worker.durations import format_duration
 from worker.stores.keys import key as key_of
 
-SHORT = {
-    Code.REALTIME_BY_DEFAULT: "realtime by default",
-    Code.DECLARED: "declared",
-    Code.EVENT_WITHIN: "time window",
-    Code.EVENT_BETWEEN: "past time window",
-    Code.NOT_DONE_WITHIN: "not done within a time",
-    Code.RELATIVE_DATE: "date against today",
-    Code.TRAIT_VALUES_NOT_ISO: "dates not ISO",
-    Code.DATE_NOT_ISO: "date not ISO",
-    Code.FUNNEL: "funnel",
-    Code.DYNAMIC_PROPERTY: "dynamic property",
-    Code.ACCOUNT_LEVEL: "accounts",
-    Code.LINKED_ENTITY: "linked entity",
-    Code.BATCHED_AUDIENCE: "batched audience",
-    Code.BATCHED_TRAIT: "batched trait",
-    Code.SQL_TRAIT: "SQL trait",
-    Code.SLIDING_WINDOW: "sliding window",
-}
+__all__ = [
+    "SHORT",
+    "Row",
+    "Seen",
+    "as_json",
+    "read_seen",
+    "rows",
+    "standing_table_of",
+    "table_of",
+    "undeclared",
+    "why",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,25 +119,14 @@ def undeclared(registry: Registry, seen: Seen) -> list[Row]:
     ]
 
 
-def why(decided: Decision) -> str:
-    """The reasons of a decision, each once, in a few words."""
-    if not decided.disagrees:
-        if decided.reading is None and decided.declared is not None:
-            return SHORT[Code.DECLARED]
-        return _short(decided.reasons)
-    assert decided.reading is not None
-    return f"declared; its query reads as {decided.reading.lane}: {_short(decided.reading.reasons)}"
-
-
-def as_json(row: Row) -> dict[str, Any]:
-    """The row as a document."""
-    return asdict(row)
+def as_json(row: Row, standing: AudienceStanding | None = None) -> dict[str, Any]:
+    """The row as a document; with how it stands, if a server says so."""
+    return asdict(row) | (standing.as_json() if standing else {})
 
 
 def table_of(found: Iterable[Row]) -> Table:
     """The rows for people; columns that would be empty are left out."""
     found = list(found)
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns: dict[str, list[str | None]] = {
         "audience": [one.key for one in found],
         "attribute": [one.attribute if one.attribute != one.key else "" for one in found],
@@ -148,26 +135,90 @@ def table_of(found: Iterable[Row]) -> Table:
         "members": ["" if one.members is None else f"{one.members:,}" for one in found],
         "why": [_remarks(one) for one in found],
     }
-    kept = {name: cells for name, cells in columns.items() if any(cells)}
-    for name in kept:
+    return _table({name: cells for name, cells in columns.items() if any(cells)})
+
+
+# Narrower than this, figures and reason go below how an audience stands.
+WIDE = 150
+_ONE_LINE = 110
+
+
+def standing_table_of(
+    found: Iterable[Row], standings: Mapping[str, AudienceStanding], now_ms: int, width: int
+) -> Table:
+    """The rows with how they stand. `width`: columns of the terminal."""
+    found, is_wide = list(found), width >= WIDE
+    stands = [standings.get(row.key) for row in found]
+    figures = [_figures(one, now_ms) for one in stands]
+    columns: dict[str, Sequence[str | Text]] = {"audience": [_named(row, is_wide) for row in found]}
+    if is_wide:
+        columns["attribute"] = [_renamed(row) for row in found]
+    columns["lane"] = [_lane(row) for row in found]
+    if is_wide:
+        columns["why"] = [row.why for row in found]
+    columns["members"] = ["" if row.members is None else f"{row.members:,}" for row in found]
+    if is_wide:
+        columns |= {name: [of.get(name, "") for of in figures] for name in _FIGURES}
+    said = [one.said if one else "" for one in stands]
+    columns["how it stands"] = said if is_wide else _stacked(said, found, figures, width)
+    return _table({name: cells for name, cells in columns.items() if any(cells)})
+
+
+def _stacked(
+    said: list[str], found: list[Row], figures: list[Mapping[str, str]], width: int
+) -> list[Text]:
+    """How each stands, and below it, less loud, the reason of its lane and what was sent."""
+    between = "; " if width >= _ONE_LINE else "\n"
+    cells = []
+    for first, row, of in zip(said, found, figures, strict=True):
+        told = f"{of['sent']} sent, {of['saved']} saved, last {of['last flush']}" if of else ""
+        below = between.join(part for part in (row.why, told) if part)
+        cells.append(Text.assemble(first, "\n" if first else "", (below, "dim")))
+    return cells
+
+
+def _named(row: Row, is_wide: bool) -> str:
+    return row.key if is_wide or not _renamed(row) else f"{row.key}\n  as {row.attribute}"
+
+
+def _renamed(row: Row) -> str:
+    return row.attribute if row.attribute and row.attribute != row.key else ""
+
+
+def _lane(row: Row) -> str:
+    return " ".join(word for word in (row.lane, row.every) if word) or "-"
+
+
+_FIGURES = ("sent", "saved", "last flush")
+
+
+def _figures(standing: AudienceStanding | None, now_ms: int) -> Mapping[str, str]:
+    if standing is None:
+        return {}
+    book, flushed = standing.book, standing.book.flushed_ms
+    return {
+        "sent": f"{book.sent:,}",
+        "saved": f"{book.saved:,}",
+        "last flush": at_said(flushed // 1_000 * 1_000, now_ms) if flushed else "never",
+    }
+
+
+def _table(columns: Mapping[str, Sequence[str | Text | None]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
         table.add_column(
             name,
-            no_wrap=name in ("lane", "every", "members"),
-            justify="right" if name == "members" else "left",
+            no_wrap=name in ("lane", "every", "members", *_FIGURES),
+            justify="right" if name in ("members", "sent", "saved") else "left",
             overflow="fold",
         )
-    for cells in zip(*kept.values(), strict=True):
+    for cells in zip(*columns.values(), strict=True):
         table.add_row(*(cell or "" for cell in cells))
     return table
 
 
 def _remarks(row: Row) -> str:
     return row.why if row.enabled else f"{row.why}; disabled: nothing is sent"
-
-
-def _short(reasons: Iterable[Reason]) -> str:
-    words = (f"{SHORT[one.code]} {one.via[0]}" if one.via else SHORT[one.code] for one in reasons)
-    return ", ".join(dict.fromkeys(words))
 
 
 def _members(key: str, kind: KnownKind, seen: Seen | None) -> int | None:

@@ -189,6 +189,8 @@ _BAD_NEWS = (
     "worker.settings:NothingRunning",
     "worker.bootstrap:UnfitServer",
     "console.local_server:ServerFailed",
+    "worker.stores.publication:RetiredKey",
+    "worker.stores.publication:ChangedMeanwhile",
 )
 _SERVER_TROUBLE = (
     "redis.exceptions:ConnectionError",  # refused logins and loading servers are among these

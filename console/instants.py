@@ -20,11 +20,11 @@ def at_said(at_ms: int, now_ms: int) -> str:
 
 def span_said(seconds: float) -> str:
     """A span in its largest sensible unit: `8 s`, `12 min`, `3 h`, `5 days`."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
-    if seconds < 3_600:
+    if round(seconds / 60) < 60:
         return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
+    if round(seconds / 3_600) < 48:
         return f"{seconds / 3_600:.0f} h"
     return f"{seconds / 86_400:,.0f} days"
 

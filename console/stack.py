@@ -92,7 +92,7 @@ def producer_part(settings: Settings) -> Part:
         stage=1,
         grace=_WORKER_GRACE,
         essential=False,
-        ready=lambda: _lives(settings.producer_bind),
+        ready=lambda: producer_lives(settings),
         helpless_code=CANNOT_START_CODE,
     )
 
@@ -107,13 +107,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
-def _lives(address: str) -> bool:
-    """True if `/healthz` answers there."""
-    host, port = split_address(address) or ("", 0)
+def producer_lives(settings: Settings) -> bool:
+    """True if our producer answers at its address: `/healthz` says so in its words."""
+    host, port = split_address(settings.producer_bind) or ("", 0)
     connection = HTTPConnection(_ANYWHERE.get(host, host), port, timeout=1)
     try:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
+        answer = connection.getresponse()
+        return answer.status == 200 and answer.getheader("X-Request-Id") is not None
     except (OSError, HTTPException):
         return False
     finally:

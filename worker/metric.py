@@ -36,15 +36,23 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label and all the values it can have. `said` is shown where they are too many to list."""
+    """A label and all the values it can have. `said` is shown where they are too many to list.
+
+    `most`: the values are not known here; whoever reads them gives at most so many, and `other`.
+    """
 
     name: str
     values: tuple[str, ...]
     said: str = ""
+    most: int = 0
+
+    def allows(self, value: str) -> bool:
+        """True if it may be emitted."""
+        return bool(self.most) or value in (*self.values, OTHER)
 
     def bounded(self, value: str) -> str:
         """The value, or `other` if it is not foreseen."""
-        return value if value in self.values else OTHER
+        return value if self.allows(value) else OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Metric:
         """How many series it can have at most, from one process."""
         series = len(self.edges) + 3 if self.edges else 1
         for label in self.labels:
-            series *= len(label.values) + 1
+            series *= (label.most or len(label.values)) + 1
         return series
 
     def place(self, **given: str) -> tuple[str, ...]:
@@ -78,6 +86,6 @@ class Metric:
         if set(given) != set(self.label_names):
             raise NotRegistered(f"{self.name} has the labels {self.label_names}, not {(*given,)}.")
         for label in self.labels:
-            if given[label.name] not in (*label.values, OTHER):
+            if not label.allows(given[label.name]):
                 raise NotRegistered(f"{self.name} foresees no such value of {label.name}.")
         return tuple(given[name] for name in self.label_names)

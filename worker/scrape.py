@@ -3,13 +3,30 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from worker.observe.server_metrics import LaneReading, ServerReading
+from worker.metric import OTHER
+from worker.observe.metrics import AUDIENCE
+from worker.observe.server_metrics import AudienceReading, LaneReading, ServerReading
 from worker.pipeline.schedule import Lane
 from worker.snapshot import LaneSnapshot, Sources, take
+from worker.stores.audience_books import AudienceBook, AudienceBooks
+from worker.stores.publication import Publication
 from worker.stores.server import Server
+from worker.stores.sweeps import Sweeps
+
+
+class Scraped(Sources, Protocol):
+    """The stores that a scrape looks at."""
+
+    @property
+    def audience_books(self) -> AudienceBooks: ...
+    @property
+    def publication(self) -> Publication: ...
+    @property
+    def sweeps(self) -> Sweeps: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +35,7 @@ class ServerReader:
     that no task waits for a scrape; it only reads."""
 
     client: Server
-    stores: Sources
+    stores: Scraped
     partitions: int
 
     def __call__(self) -> ServerReading | None:
@@ -66,6 +83,11 @@ class ServerReader:
             deletes_taken=self.stores.forwards.taken(self.partitions),
             deletes_waiting=self.stores.forwards.waiting(self.partitions),
             deletes_stopped=self.stores.delete_allowance.destination().stop is not None,
+            audiences=by_audience(
+                self.stores.audience_books.read(self.partitions, seen.now_ms), seen.now_ms
+            ),
+            registry_refused=self.stores.publication.read().fault is not None,
+            sweeps=sum(len(self.stores.sweeps.unfinished(p)) for p in range(self.partitions)),
         )
 
     def _lane(self, lane: Lane, seen: LaneSnapshot, now_ms: int) -> LaneReading:
@@ -80,6 +102,27 @@ class ServerReader:
             oldest_ready_seconds=max(0, now_ms - first) / 1000,
             ages=self.stores.ledger.ages(self.partitions, lane),
         )
+
+
+def by_audience(books: Mapping[str, AudienceBook], now_ms: int) -> dict[str, AudienceReading]:
+    """Those that are declared, as many as have series of their own; the others as `other`. Keys
+    that nobody declared come from outside, and are shown to nobody here."""
+    declared = sorted(name for name, book in books.items() if book.rule.declared and name != OTHER)
+    shown = frozenset(declared[: AUDIENCE.most])
+    found = {name: _audience(books[name], now_ms) for name in sorted(shown)}
+    rest = (_audience(book, now_ms) for name, book in books.items() if name not in shown)
+    return {**found, OTHER: sum(rest, AudienceReading())}
+
+
+def _audience(book: AudienceBook, now_ms: int) -> AudienceReading:
+    since = now_ms if book.oldest_ms is None else book.oldest_ms
+    return AudienceReading(
+        members=book.members,
+        pending=book.pending,
+        oldest_seconds=max(0, now_ms - since) / 1000,
+        sent=book.sent,
+        saved=book.saved,
+    )
 
 
 def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:

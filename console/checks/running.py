@@ -5,6 +5,7 @@ from redis.exceptions import RedisError
 from console.checks.finding import Finding, all_unseen, bad, good, unseen
 from console.checks.rules import look_at_rules
 from console.paper import many
+from console.registry_shown import registry_shown, still_said
 from console.standing import bounds_of, destination_state, iso, state_said
 from worker.bootstrap import Stores
 from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
@@ -17,6 +18,7 @@ from worker.stores.budget import DAY_MS
 RUNNING_CHECKS = (
     "workers",
     "settings_in_force",
+    "registry",
     "mode",
     "beat",
     "inbox",
@@ -43,6 +45,7 @@ def look_at_running(stores: Stores | None, settings: Settings, why: str = "") ->
     looks = (
         _workers,
         look_at_rules,
+        _registry,
         _mode,
         _beat,
         _inbox,
@@ -152,6 +155,25 @@ def _destination(stores: Stores, _: Settings) -> Finding:
     else:
         return good("destination", f"{stands}; this passes")
     return bad("destination", stands, todo)
+
+
+def _registry(stores: Stores, _: Settings) -> Finding:
+    found = registry_shown(stores.publication.read())
+    if found is None:
+        return good("registry", "nothing is published: no worker has started yet")
+    if found["fault"]:
+        return bad(
+            "registry",
+            f"{found['fault']['text'].replace(chr(10), '; ')} "
+            f"({found['fault']['by']}, since {found['fault']['since']}). {still_said(found)}",
+            "Mend that file; it is taken up within seconds. `persona-sync audiences validate` "
+            "shows each place.",
+        )
+    return good(
+        "registry",
+        f"version {found['version']}, {many(found['declares'], 'key')}, published "
+        f"{found['published_at']} by {found['by']}",
+    )
 
 
 def _mode(stores: Stores, _: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Never
 
@@ -10,11 +11,16 @@ import typer
 from redis.exceptions import RedisError
 
 from console import audiences_explained, audiences_listed
+from console.audience_standing import AudiencesRead, read_audiences
 from console.audiences_explained import Explained
 from console.audiences_import import CannotEdit, Step, difference, plan, put, written
-from console.audiences_listed import Seen, read_seen, table_of
+from console.audiences_listed import Row, Seen, standing_table_of, table_of
 from console.audiences_refused import Refused, not_declared, query_refused, registry_refused
+from console.commands.audience_life import disable_command, enable_command, retire_command
+from console.deployment import opened
 from console.paper import for_people, many
+from console.registry_change import Change, change_of
+from console.registry_shown import fault_said, registry_shown, still_said
 from console.standing import partitions_of
 from worker.audiences.cadence import Lane, Policy, decide, read_cadence
 from worker.audiences.query.errors import QueryError
@@ -31,10 +37,11 @@ from worker.audiences.registry import (
 from worker.audiences.segment_api import NotAudiences, Page, read_page
 from worker.bootstrap import make_stores
 from worker.durations import to_ms
-from worker.settings import NothingRunning, Settings
+from worker.settings import NothingRunning, Settings, WrongSettings
 
 app = typer.Typer(
-    help="See which audiences are realtime, which batched, and why; take them over from Segment.",
+    help="See which audiences are realtime, which batched, and why; take them over from Segment; "
+    "disable or retire one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,32 +61,56 @@ def validate_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the file as a worker would. Exits 1 with all that is wrong, each with its line."""
+    """Read the file as a worker would. Exits 1 with all that is wrong, each with its line.
+
+    Beside a running deployment it also says what taking the file up would do, and cost.
+    """
     where = file or str(Settings.load().audiences)
     try:
         registry = read_registry(_text_of(where), where)
     except WrongRegistry as error:
+        published = _published()
         report: dict[str, Any] = {"file": where, "ok": False, "faults": _faults(error)}
+        report["registry"] = published
         if as_json:
             typer.echo(orjson.dumps(report).decode())
         else:
             typer.echo(str(error), err=True)
+            if published:
+                typer.echo(still_said(published), err=True)
         raise typer.Exit(1) from None
+    change = _change(registry)
+    closed = change.closed if change else ()
     lanes = [registry.decisions[one.key].lane for one in registry.entries if one.is_synced]
     disagreeing = [key for key, one in registry.decisions.items() if one.disagrees]
     report = {
         "file": where,
-        "ok": True,
-        "faults": [],
+        "ok": not closed,
+        "faults": [{"line": None, "column": None, "message": it, "query": None} for it in closed],
         "audiences": len(registry.audiences),
         "traits": len(registry.traits),
         "realtime": lanes.count(Lane.REALTIME),
         "batched": lanes.count(Lane.BATCHED),
         "not_synced": len(registry.entries) - len(lanes),
         "disagreeing": disagreeing,
+        "registry": registry_shown(change.published) if change else None,
+        "change": change.as_json() if change else None,
     }
     if as_json:
         typer.echo(orjson.dumps(report).decode())
+    else:
+        _say_valid(where, registry, report, change)
+    if closed:
+        raise typer.Exit(1)
+
+
+def _say_valid(
+    where: str, registry: Registry, report: dict[str, Any], change: Change | None
+) -> None:
+    for said in change.closed if change else ():
+        typer.echo(f"{where}: {said}", err=True)
+    if change and change.closed:
+        typer.echo(still_said(report["registry"]), err=True)
         return
     typer.echo(
         f"{where} is fine: {many(len(registry.audiences), 'audience')} and "
@@ -87,32 +118,50 @@ def validate_command(
         f"{report['batched']} batched"
         + (f", {report['not_synced']} not synced." if report["not_synced"] else ".")
     )
-    for key in disagreeing:
+    for key in report["disagreeing"]:
         typer.echo(f"  {key}: {audiences_listed.why(registry.decisions[key])}")
+    for line in change.lines() if change else ():
+        typer.echo(line)
 
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """Show every audience and trait: lane, interval, why. With a server, also what arrived."""
+    """Show every audience and trait: lane, interval, why. With a server, how each stands.
+
+    That is the registry that the workers go by; without one, the file.
+    """
     settings = Settings.load()
-    registry = load_registry(settings.registry_file())
-    seen = _seen(settings)
+    read = _read_server(settings)
+    registry = read.registry if read else None
+    if registry is None:
+        registry = load_registry(settings.registry_file())
+    standings = read.standings if read else {}
+    seen = Seen({key: one.book.members for key, one in standings.items()}) if read else None
     declared = audiences_listed.rows(registry, seen)
     strangers = audiences_listed.undeclared(registry, seen) if seen else []
+    published = registry_shown(read.published) if read else None
     if as_json:
         report = {
             "file": str(settings.audiences),
             "policy": registry.policy,
-            "server": seen is not None,
-            "audiences": [audiences_listed.as_json(row) for row in declared],
-            "undeclared": [audiences_listed.as_json(row) for row in strangers],
+            "server": read is not None,
+            "registry": published,
+            "audiences": [
+                audiences_listed.as_json(row, standings.get(row.key)) for row in declared
+            ],
+            "undeclared": [
+                audiences_listed.as_json(row, standings.get(row.key)) for row in strangers
+            ],
         }
         typer.echo(orjson.dumps(report).decode())
         return
     if not declared and not strangers:
         typer.echo(f"{settings.audiences} declares nothing: every audience is realtime.")
-        return
-    for_people().print(table_of([*declared, *strangers]))
+    elif read is None:
+        for_people().print(table_of(declared))
+    else:
+        _show_standings([*declared, *strangers], read)
+    _say_what_differs(settings, read, published)
 
 
 @app.command("explain")
@@ -202,6 +251,11 @@ def import_command(
         raise typer.Exit(1)
 
 
+app.command("disable")(disable_command)
+app.command("enable")(enable_command)
+app.command("retire")(retire_command)
+
+
 # --- explain
 
 
@@ -275,12 +329,13 @@ def _now_ms() -> int:
 # --- list
 
 
-def _seen(settings: Settings) -> Seen | None:
+def _read_server(settings: Settings) -> AudiencesRead | None:
     """What the server knows; None without one. A configured one that is silent is mentioned."""
     try:
         stores = make_stores(settings)
         with stores.client:
-            return read_seen(stores, partitions_of(stores, settings))
+            partitions = partitions_of(stores, settings)
+            return read_audiences(stores, partitions, stores.allowance.now_ms())
     except NothingRunning:
         return None
     except RedisError:
@@ -288,7 +343,63 @@ def _seen(settings: Settings) -> Seen | None:
         return None
 
 
+def _show_standings(rows: list[Row], read: AudiencesRead) -> None:
+    out = for_people()
+    now_ms = next(iter(read.standings.values())).now_ms if read.standings else _now_ms()
+    out.print(standing_table_of(rows, read.standings, now_ms, out.width))
+
+
+def _say_what_differs(
+    settings: Settings, read: AudiencesRead | None, published: dict[str, Any] | None
+) -> None:
+    """A file that is refused, or that the workers do not go by (yet)."""
+    if published is None or read is None:
+        return
+    if published["fault"]:
+        print(fault_said(published), file=sys.stderr)
+        return
+    try:
+        here = registry_text(settings.audiences)
+    except (FileNotFoundError, WrongRegistry):
+        return
+    if here != read.published.text and _differs(here, settings, read):
+        print(
+            f"{settings.audiences} says something else than what the workers go by, which is "
+            "shown here; `persona-sync audiences validate` says what it would change.",
+            file=sys.stderr,
+        )
+
+
+def _differs(text: str, settings: Settings, read: AudiencesRead) -> bool:
+    try:
+        here = replace(read_registry(text), offset=settings.batched_offset)
+    except WrongRegistry:
+        return True
+    return here.version != read.published.digest
+
+
 # --- validate
+
+
+def _change(registry: Registry) -> Change | None:
+    """What taking it up would do; None without a server, or before the first start."""
+    try:
+        with opened() as deployment:
+            return change_of(deployment, registry)
+    except (NothingRunning, WrongSettings):
+        return None
+    except RedisError:
+        print("The Redis server does not answer: this is the file alone.", file=sys.stderr)
+        return None
+
+
+def _published() -> dict[str, Any] | None:
+    """What the workers go by; None if nobody can say."""
+    try:
+        with opened() as deployment:
+            return registry_shown(deployment.stores.publication.read())
+    except (NothingRunning, WrongSettings, RedisError):
+        return None
 
 
 def _text_of(where: str) -> str:

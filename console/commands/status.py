@@ -7,9 +7,12 @@ import orjson
 import typer
 from rich.table import Table
 
+from console.audience_standing import AudienceStanding, read_audiences, short_table_of
 from console.deletions_shown import deletion_rows
 from console.paper import for_people, many
+from console.registry_shown import registry_rows, registry_shown
 from console.standing import partitions_of, read_standing, state_said
+from console.sweeps_shown import SweepShown
 from worker.audiences.registry import load_registry
 from worker.bootstrap import make_stores
 from worker.settings import Settings
@@ -20,24 +23,33 @@ _MODES = {
 }
 _HELD_SHOWN = 5
 _NOTICES_SHOWN = 3
+_AUDIENCES_SHOWN = 10
 
 
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show workers, inbox, lanes, destination and how every change ended."""
+    """Show workers, inbox, lanes, destination, how every change ended, how audiences stand."""
     settings = Settings.load()
-    registry = load_registry(settings.registry_file())
     stores = make_stores(settings)
     with stores.client:
-        report = read_standing(stores, registry, partitions_of(stores, settings)).report
+        partitions = partitions_of(stores, settings)
+        audiences = read_audiences(stores, partitions, stores.allowance.now_ms())
+        # A broken file must not keep anybody from seeing how things stand.
+        registry = audiences.registry or load_registry(settings.registry_file())
+        report = read_standing(stores, registry, partitions).report
+    stalest = audiences.stalest_first()
+    report["registry"] = registry_shown(audiences.published)
+    report["audiences"] = [one.as_json() for one in stalest]
+    report["sweeps"] = [one.as_json() for one in audiences.sweeps]
     if as_json:
         typer.echo(orjson.dumps(report).decode())
-    else:
-        _show(report)
+        return
+    _show(report, [one for one in audiences.sweeps if one.done_ms is None])
+    _show_audiences(stalest)
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
     out = for_people()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
@@ -71,12 +83,28 @@ def _show(report: dict[str, Any]) -> None:
         points += f"; {report['shadow_data_points']:,} counted in shadow, never sent"
     table.add_row("data points", points)
     for row in (
+        *registry_rows(report["registry"]),
+        *(("under way", str(sweep)) for sweep in sweeps),
         *deletion_rows(report["deletions"]),
         *_budget_rows(report["budget"]),
         *_notice_rows(report["notices"]),
     ):
         table.add_row(*row)
     out.print(table)
+
+
+def _show_audiences(stalest: list[AudienceStanding]) -> None:
+    """The stalest; who waits for a boundary, and until when, is the first question."""
+    if not stalest:
+        return
+    out, shown = for_people(), stalest[:_AUDIENCES_SHOWN]
+    out.print()
+    out.print(short_table_of(shown, out.width))
+    if more := stalest[_AUDIENCES_SHOWN:]:
+        current = sum(one.state == "up_to_date" for one in more)
+        out.print(
+            f"and {len(more):,} more, {current:,} of them up to date: `persona-sync audiences list`"
+        )
 
 
 def _budget_rows(budget: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from redis import Redis
 
 from console.checks.settings import strange_variables
 from console.local_server import forget_stale_address
-from console.stack import local_parts, shown_url
+from console.stack import local_parts, producer_lives, shown_url
 from console.supervisor import Part, Supervisor
 from producer.http.auth import Secrets
 from worker.audiences.registry import load_registry
@@ -121,6 +121,8 @@ def _say_ready(settings: Settings, endpoint: str) -> None:
 
 def _door(settings: Settings) -> str:
     """Where Segment may send, or what to set so that it may."""
-    if settings.takes_segment:
-        return f"http://{settings.producer_bind}: /v1 for its libraries, /webhooks/segment"
-    return "nobody may send: set PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET (README)"
+    if not settings.takes_segment:
+        return "nobody may send: set PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET (README)"
+    if not producer_lives(settings):
+        return f"the producer does not run at {settings.producer_bind}: its last lines are above"
+    return f"http://{settings.producer_bind}: /v1 for its libraries, /webhooks/segment"

@@ -315,11 +315,47 @@ def test_series_stay_few_whatever_is_sent(deployment: Deployment, worker: Worker
         assert len(samples) <= metric.most_series
 
 
+def test_audiences_are_told_apart(deployment: Deployment, worker: Worker) -> None:
+    """Members, who is behind and since when, what was sent and saved; undeclared ones as one."""
+    for n in range(4):
+        deployment.put(f"u{n}", gone_is_null=n > 0, nightly=True, stranger=True)
+    deployment.drain(worker, batched=True)
+    worker.stores.publication.disable("nightly", "ann")
+    worker.flow.recover()
+    deployment.put("u0", nightly=False)
+    worker.accept()
+    found = scrape(worker)
+
+    def of(name: str, audience: str) -> float:
+        return found.value(f"audience_{name}", audience=audience)
+
+    assert [of("members", key) for key in ("gone_is_null", "nightly", "other")] == [3, 3, 4]
+    assert [of("pending_users", key) for key in ("gone_is_null", "nightly")] == [0, 1]
+    assert (
+        of("oldest_pending_seconds", "gone_is_null") == 0 < of("oldest_pending_seconds", "nightly")
+    )
+    assert [of("data_points_total", key) for key in ("gone_is_null", "nightly")] == [4, 4]
+    assert (found.value("registry_refused"), found.value("sweeps_unfinished")) == (0, 0)
+
+
+def test_a_refused_registry_and_work_under_way_show(deployment: Deployment, worker: Worker) -> None:
+    """A file that cannot be taken up, and a resync that nobody has done yet."""
+    deployment.put("u", vip=True)
+    deployment.drain(worker)
+    worker.stores.sweeps.resync(0, "vip", "ann")
+    (deployment.folder / "audiences.yaml").write_text("audiences: [{kye: vip}]\n")
+    worker.flow.recover()
+    worker.flow.recover()
+    found = scrape(worker)
+    assert (found.value("registry_refused"), found.value("sweeps_unfinished")) == (1, 1)
+
+
 def test_rule_24_no_secret_and_no_person_is_exposed(deployment: Deployment, worker: Worker) -> None:
-    """No key, password, user, audience or place of the server is in what Prometheus reads."""
+    """No key, password, user, undeclared audience or place of the server is in what Prometheus
+    reads."""
     a_bit_of_everything(deployment, worker)
     text = scrape(worker).text
-    for secret in (USER, AUDIENCE, KEY, PASSWORD, deployment.server.url, "vip", "nightly"):
+    for secret in (USER, AUDIENCE, KEY, PASSWORD, deployment.server.url, "vip"):
         assert secret not in text
 
 

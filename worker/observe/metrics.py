@@ -1,10 +1,10 @@
 """The register of metrics: each name once, with its labels, its meaning and what to do.
 
 What is not in it cannot be emitted, nor can a label value that is not foreseen: no metric has
-more series than can be counted here, and none tells a user or a key. docs/metrics.md is written
-from it. Each metric has one layer that emits it: `server` is the same from every worker, since
-it is read from the server at the scrape; `process` is what this one process has seen. The HTTP
-producer has a register of its own.
+more series than can be counted here, and none tells a user; of keys only declared ones.
+docs/metrics.md is written from it. Each metric has one layer that emits it: `server` is the same
+from every worker, since it is read from the server at the scrape; `process` is what this one
+process has seen. The HTTP producer has a register of its own.
 """
 
 from collections.abc import Iterable
@@ -51,6 +51,9 @@ DRAIN = Label(
         "rate", "seats_taken", "server_away", "failed",
     ),
 )  # fmt: skip
+AUDIENCE = Label(
+    "audience", (), "a declared key; the first 50 by name, all others together are `other`", 50
+)
 
 # --- what the server knows, the same from every worker
 
@@ -241,6 +244,48 @@ METRICS: tuple[Metric, ...] = (
         Kind.GAUGE, "destination_paused_until_timestamp_seconds", "Unix time",
         "When a pause that ends by itself is over (Braze's limit, or a back-off); 0 without one.",
         "More than some minutes ahead: Braze asked for a long pause. Lower the rate.",
+    ),
+    _server(
+        Kind.GAUGE, "audience_members", "users",
+        "Members of an audience, as Segment says. In Braze they are by now, but for the pending.",
+        "Falls to 0, or jumps: look at the audience in Segment. `persona-sync audiences disable` "
+        "stops it before more is sent.",
+        AUDIENCE,
+    ),
+    _server(
+        Kind.GAUGE, "audience_pending_users", "users",
+        "Users whose value of it Braze does not hold yet; also while it is disabled.",
+        "Does not fall after its boundary: `persona-sync status` says what stands in the way.",
+        AUDIENCE,
+    ),
+    _server(
+        Kind.GAUGE, "audience_oldest_pending_seconds", "seconds",
+        "How long the oldest of those waits; 0 if nobody does.",
+        "Above the interval of the audience (a minute, for realtime ones): see the destination. "
+        "Before a campaign: `persona-sync flush KEY`.",
+        AUDIENCE,
+    ),
+    _server(
+        Kind.COUNTER, "audience_data_points_total", "values",
+        "Values of it that Braze took, ever; it bills each.",
+        "One grows much faster than the rest: is its query what was meant?",
+        AUDIENCE,
+    ),
+    _server(
+        Kind.COUNTER, "audience_saved_total", "changes",
+        "Changes of it that cost no data point: nothing to send any more, or a newer one came.",
+        "Nothing; it tells what comparing with what Braze holds is worth.",
+        AUDIENCE,
+    ),
+    _server(
+        Kind.GAUGE, "registry_refused", "0 or 1",
+        "1 while a newer audiences.yaml cannot be taken up; the workers run the one before it.",
+        "`persona-sync audiences validate` shows each place; mend the file.",
+    ),
+    _server(
+        Kind.GAUGE, "sweeps_unfinished", "sweeps",
+        "Work on many users that is under way: resync, flush, retire, what a new registry needs.",
+        "Above 0 for hours: `persona-sync status` says how far it is. Is a worker alive?",
     ),
     # --- what this process has seen
     _process(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import Metric as Family
@@ -28,6 +28,26 @@ class LaneReading:
     users: Mapping[str, int]
     oldest_ready_seconds: float
     ages: Sequence[tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceReading:
+    """One audience, or those that have no series of their own, together."""
+
+    members: int = 0
+    pending: int = 0
+    oldest_seconds: float = 0.0
+    sent: int = 0
+    saved: int = 0
+
+    def __add__(self, other: "AudienceReading") -> "AudienceReading":
+        return AudienceReading(
+            self.members + other.members,
+            self.pending + other.pending,
+            max(self.oldest_seconds, other.oldest_seconds),
+            self.sent + other.sent,
+            self.saved + other.saved,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,9 @@ class ServerReading:
     deletes_taken: int = 0
     deletes_waiting: int = 0
     deletes_stopped: bool = False
+    audiences: Mapping[str, AudienceReading] = field(default_factory=dict)
+    registry_refused: bool = False
+    sweeps: int = 0
 
 
 class Sheet:
@@ -167,5 +190,13 @@ def _fill(sheet: Sheet, reading: ServerReading) -> None:
     put("persona_sync_deletes_taken_total", reading.deletes_taken)
     put("persona_sync_deletes_waiting", reading.deletes_waiting)
     put("persona_sync_deletes_stopped", reading.deletes_stopped)
+    for audience, book in reading.audiences.items():
+        put("persona_sync_audience_members", book.members, audience=audience)
+        put("persona_sync_audience_pending_users", book.pending, audience=audience)
+        put("persona_sync_audience_oldest_pending_seconds", book.oldest_seconds, audience=audience)
+        put("persona_sync_audience_data_points_total", book.sent, audience=audience)
+        put("persona_sync_audience_saved_total", book.saved, audience=audience)
+    put("persona_sync_registry_refused", reading.registry_refused)
+    put("persona_sync_sweeps_unfinished", reading.sweeps)
     put("persona_sync_destination_stopped", reading.is_stopped)
     put("persona_sync_destination_paused_until_timestamp_seconds", reading.paused_until)

@@ -26,7 +26,8 @@ class InboxIsFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing an operator did: `what` is pause, resume, replay or drop."""
+    """One thing an operator did: `what` is pause, resume, replay or drop; or, with the key, flush,
+    resync, disable, enable or retire."""
 
     at_ms: int
     by: str

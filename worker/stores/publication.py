@@ -104,6 +104,10 @@ class Publication:
         """Its version; '' if nothing is published."""
         return (self._client.hget(REGISTRY, "version") or b"").decode()
 
+    def generation(self) -> int:
+        """How often it was published; 0 if nothing is published."""
+        return int(self._client.hget(REGISTRY, "generation") or 0)
+
     def orders(self) -> dict[str, Order]:
         """What operators have ordered, by key."""
         return read_orders(self._client.hgetall(ORDERS))

@@ -6,7 +6,7 @@ so of several workers that do the same step one wins, and a worker that is kille
 nothing. A cursor is good for one run of the server: in another one the sweep begins anew.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,9 @@ class Sweeps:
 
     def step(self, partition: int, sweep: Sweep) -> bool:
         """Do the next step. False if it was not there to be done: somebody else did it."""
-        run = str(self._client.info("server")["run_id"])
-        cursor = int(sweep.cursor) if run == sweep.run else 0
-        after, users = self._scan(partition, sweep, cursor)
+        run, after, users = self._scan(partition, sweep, int(sweep.cursor))
+        if run != sweep.run and sweep.cursor != "0":
+            run, after, users = self._scan(partition, sweep, 0)
         done = self._run(
             "sweep",
             partition,
@@ -155,27 +155,39 @@ class Sweeps:
         id_ = self._client.hget(key(partition, "attrs"), name) if name else b"*"
         if id_ is None:
             return 0, 0, 0
-        after, users = self._scan_all(partition, cursor)
+        after, found = self._scan_all(self._client, partition, cursor)
+        users = self._users(partition, found)
         sweep = {"work": work, "id": id_.decode(), "since": since_ms, "value": value}
         gap = to_ms(self._terms.gap)
         users_changed, points = self._run(
             "sweep", partition, "", msgpack.packb(sweep), "", "", "", msgpack.packb(users), gap
         )
-        return after, int(users_changed), int(points)
+        return int(after), int(users_changed), int(points)
 
-    def _scan(self, partition: int, sweep: Sweep, cursor: int) -> tuple[int, list[str]]:
+    def _scan(self, partition: int, sweep: Sweep, cursor: int) -> tuple[str, int, list[str]]:
+        """The server's run, the cursor after, and users. Together, because between two commands
+        the client may connect anew, and a cursor of another run passes users over."""
+        with self._client.pipeline(transaction=True) as together:
+            together.info("server")
+            if sweep.is_of_the_dirty:
+                dirty = key(partition, f"dirty:{sweep.id}")
+                together.zscan(dirty, cursor, count=self._at_once)
+            else:
+                self._scan_all(together, partition, cursor)
+            info, (after, found) = together.execute()
+        run = str(info["run_id"])
         if not sweep.is_of_the_dirty:
-            return self._scan_all(partition, cursor)
-        dirty = key(partition, f"dirty:{sweep.id}")
-        after, found = self._client.zscan(dirty, cursor, count=self._at_once)
+            return run, int(after), self._users(partition, found)
         if sweep.work is Work.FLUSH:
             found = [(user, since) for user, since in found if since <= sweep.begun_ms]
-        return int(after), [user.decode() for user, _ in found]
+        return run, int(after), [user.decode() for user, _ in found]
 
-    def _scan_all(self, partition: int, cursor: int) -> tuple[int, list[str]]:
+    def _scan_all(self, client: Server, partition: int, cursor: int) -> Any:
+        return client.scan(cursor, match=f"{key(partition, 'u:')}*", count=self._at_once)
+
+    def _users(self, partition: int, names: Iterable[bytes]) -> list[str]:
         start = key(partition, "u:")
-        after, found = self._client.scan(cursor, match=f"{start}*", count=self._at_once)
-        return int(after), [name.decode().removeprefix(start) for name in found]
+        return [name.decode().removeprefix(start) for name in names]
 
     def _run(self, script: str, partition: int, *args: object) -> Any:
         now = self._clock() if self._clock else None

@@ -1,11 +1,14 @@
 """What the local system is made of."""
 
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from console.stack import local_parts, shown_url
+from console.stack import local_parts, producer_lives, shown_url
 from worker.contract import QUEUE_OF_TASK
 from worker.settings import Settings
 
@@ -37,6 +40,21 @@ class TestParts:
         parts = local_parts(embedded, takes_http=True)
         assert [part.name for part in parts] == ["server", "producer", "worker1", "beat"]
         assert not parts[1].essential
+
+    def test_somebody_else_at_the_port_is_not_our_producer(self, tmp_path: Path) -> None:
+        """Whoever answers must be ours; nobody there is no error."""
+        handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+        (tmp_path / "healthz").write_text("ok")
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as stranger:
+            settings = Settings(producer_bind=f"127.0.0.1:{stranger.server_port}")
+            thread = Thread(target=stranger.serve_forever, args=(0.02,))
+            thread.start()
+            try:
+                assert not producer_lives(settings)
+            finally:
+                stranger.shutdown()
+                thread.join()
+        assert not producer_lives(settings)
 
     def test_the_whole_stops_within_twenty_seconds(self, embedded: Settings) -> None:
         """The stages end one after the other; together their graces leave a second over."""

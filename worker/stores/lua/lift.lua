@@ -7,8 +7,8 @@ local stop = call('HGET', dest, 'stop')
 if ARGV[1] ~= '' and stop ~= ARGV[1] then return {} end
 local names = {'stop', 'stopped_at', 'by', 'why', 'key', 'next_probe'}
 if ARGV[2] == '1' then
-  for _, name in ipairs({'until', 'reason', 'width', 'failures', 'limited', 'most_objects',
-    'most_bytes', 'capped_at'}) do
+  for _, name in ipairs({'until', 'reason', 'width', 'failures', 'failing_since', 'limited',
+    'most_objects', 'most_bytes', 'capped_at'}) do
     names[#names + 1] = name
   end
 elseif not stop then

@@ -6,6 +6,8 @@
 -- 18 transient failures after which all workers narrow.
 -- Returns {transient failures in a row, 1 if the valve tripped}; 0 failures for a request that
 -- began before the last one counted: what all threads run into at once is one trouble.
+-- `failing_since` is the first failure in a row; what ends a row after which all had narrowed
+-- leaves `failed_from` and `answered`, for whoever tells of it.
 local call, dest = redis.call, KEYS[1]
 local now = tonumber(ARGV[1])
 if not now then
@@ -35,9 +37,13 @@ end
 
 local failures = 0
 if course == 'fine' then
-  call('HDEL', dest, 'failures', 'limited')
+  local known = call('HMGET', dest, 'width', 'failures', 'failing_since')
+  local width = tonumber(known[1] or '0')
+  call('HDEL', dest, 'failures', 'limited', 'failing_since')
   call('HSET', dest, 'last_fine', now)
-  local width = tonumber(call('HGET', dest, 'width') or '0')
+  if known[3] and tonumber(known[2] or '0') >= tonumber(ARGV[18]) then
+    call('HSET', dest, 'failed_from', known[3], 'answered', now)
+  end
   if width >= 32 then call('HDEL', dest, 'width', 'reason')
   elseif width > 0 then call('HSET', dest, 'width', width * 2) end
 elseif course == 'wait' then
@@ -52,6 +58,7 @@ elseif course == 'failing' then
   if before < few or began >= tonumber(call('HGET', dest, 'failed_at') or '0') then
     failures = before + 1
     call('HSET', dest, 'failures', failures, 'failed_at', now)
+    if before == 0 then call('HSET', dest, 'failing_since', now) end
     if failures >= few then call('HSET', dest, 'width', 1, 'reason', reason) end
   end
   call('HSET', dest, 'last_failure', now, 'last_reason', reason)

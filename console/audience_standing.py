@@ -1,0 +1,234 @@
+"""How each audience stands: is the size that Segment says in Braze by now, or how stale is it?"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from rich.table import Table
+
+from console.instants import at_said, iso, span_said
+from console.lane_reasons import why
+from console.paper import many
+from console.sweeps_shown import WORDS, SweepShown, read_sweeps
+from worker.audiences.registry import Registry, WrongRegistry, read_registry
+from worker.bootstrap import Stores
+from worker.durations import format_duration
+from worker.pipeline.rules import LaneTerms, Work
+from worker.pipeline.schedule import Lane
+from worker.stores.audience_books import AudienceBook
+from worker.stores.budget import DAY_MS
+from worker.stores.publication import Published
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceStanding:
+    """One audience or trait. `every`: of a batched one; `over`: users held for the budget;
+    `due_ms`: when those who wait are due, or will be; `sweeps`: under way on its users."""
+
+    book: AudienceBook
+    why: str
+    now_ms: int
+    every: str = ""
+    over: int = 0
+    due_ms: int | None = None
+    sweeps: tuple[SweepShown, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """One word: `retired`, `disabled`, `over_budget`, `behind` or `up_to_date`."""
+        order = self.book.order
+        if order and order.retired:
+            return "retired"
+        if not self.is_enabled:
+            return "disabled"
+        if self.over and self.over >= self.book.pending:
+            return "over_budget"
+        return "behind" if self.book.pending else "up_to_date"
+
+    @property
+    def is_enabled(self) -> bool:
+        """False if the file or an operator disables it."""
+        return bool(self.book.rule.enabled) and not (
+            self.book.order and self.book.order.is_disabled
+        )
+
+    @property
+    def rank(self) -> int:
+        """0 for those that should be sent, or on which work is under way, 2 for those that are up
+        to date."""
+        if self.sweeps or self.state in ("behind", "over_budget"):
+            return 0
+        if self.state == "retired":
+            return 0 if self.book.pending else 1
+        return 1 if self.state == "disabled" else 2
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long the oldest value waits; None if none does."""
+        since = self.book.oldest_ms
+        return None if since is None else max(0.0, round((self.now_ms - since) / 1000, 3))
+
+    @property
+    def said(self) -> str:
+        """The answer for whoever plans a campaign, in a line."""
+        working = [f"; {WORDS[one.work]} {_share(one)}".rstrip() for one in self.sweeps]
+        return f"{self._stands()}{''.join(working)}"
+
+    def _stands(self) -> str:
+        order, left = self.book.order, many(self.book.pending, "user")
+        if order and order.retired:
+            still = f"; {left} still to be sent" if self.book.pending else ""
+            return f"retired at {order.retired} by {order.by}{still}"
+        if not self.is_enabled:
+            by = f"by {order.by}" if order else "in audiences.yaml"
+            why_so = f" ({order.why})" if order and order.why else ""
+            waits = f"; {self._behind()}" if self.book.pending else ""
+            return f"disabled {by}{why_so}{waits}"
+        if not self.book.pending:
+            return "up to date"
+        if self.over:
+            until = at_said((self.now_ms // DAY_MS + 1) * DAY_MS, self.now_ms)
+            held = f"{self.over:,} held until {until}: budget spent"
+            return f"{self._behind()}; {held}"
+        if self.due_ms is None or self.book.lane is Lane.REALTIME:
+            return self._behind()
+        when = "next flush" if self.due_ms > self.now_ms else "due since"
+        return f"{self._behind()}; {when} {at_said(self.due_ms, self.now_ms)}"
+
+    def _behind(self) -> str:
+        age = span_said(self.age_seconds or 0)
+        return f"{many(self.book.pending, 'user')} behind, the oldest for {age}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as a document."""
+        book = self.book
+        order = book.order
+        told = {"by": order.by, "why": order.why or None, "at": iso(order.at_ms)} if order else None
+        return {
+            "key": book.key,
+            "lane": book.lane.value,
+            "every": self.every or None,
+            "why": self.why,
+            "state": self.state,
+            "said": self.said,
+            "members": book.members,
+            "known": book.known,
+            "pending": book.pending,
+            "oldest_pending_at": _iso(book.oldest_ms),
+            "oldest_pending_s": self.age_seconds,
+            "last_flush_at": _iso(book.flushed_ms),
+            "next_flush_at": _iso(self.due_ms if book.lane is Lane.BATCHED else None),
+            "sent": book.sent,
+            "saved": book.saved,
+            "skipped": book.skipped,
+            "over_budget": self.over,
+            "undeclared": not book.rule.declared,
+            "enabled": self.is_enabled,
+            "disabled": told if order and order.is_disabled else None,
+            "retired": {"value": order.retired, **(told or {})}
+            if order and order.retired
+            else None,
+            "sweeps": [one.as_json() for one in self.sweeps],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AudiencesRead:
+    """All of them by key, the registry that the workers go by (None: nothing is published, or it
+    cannot be read by this version), and the work under way or done lately."""
+
+    standings: Mapping[str, AudienceStanding]
+    published: Published
+    registry: Registry | None
+    sweeps: list[SweepShown] = field(default_factory=list)
+
+    def stalest_first(self) -> list[AudienceStanding]:
+        """Those that are behind first, by age; then those that nothing is sent of, and the rest."""
+        return sorted(
+            self.standings.values(),
+            key=lambda one: (one.rank, one.book.oldest_ms or one.now_ms, one.book.key),
+        )
+
+
+def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRead:
+    """Ask the server, in a few round trips. Raises redis' errors."""
+    published = stores.publication.read()
+    registry = _registry(published)
+    books = stores.audience_books.read(partitions, now_ms)
+    over = {one.audience: one.users for one in stores.budget.held(partitions, now_ms)}
+    sweeps = read_sweeps(stores, partitions)
+    page = stores.rulebook.read(0)
+    standings = {
+        key: AudienceStanding(
+            book=book,
+            why=_why(registry, key),
+            now_ms=now_ms,
+            every=_every(book, page.rules.lanes),
+            over=over.get(key, 0),
+            due_ms=_due(book, page.stamps.get(key, (0, 0))[0]),
+            sweeps=tuple(
+                one
+                for one in sweeps
+                if one.key in (key, "") and one.done_ms is None and one.work is not Work.RESCHEDULE
+            ),
+        )
+        for key, book in books.items()
+    }
+    return AudiencesRead(standings, published, registry, sweeps)
+
+
+# Narrower than this, the reason of a lane is left to `audiences list`.
+WIDE = 110
+
+
+def short_table_of(found: Iterable[AudienceStanding], width: int) -> Table:
+    """For `status`: what a marketer asks, one line each. `width`: columns of the terminal."""
+    is_wide = width >= WIDE
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("audience", overflow="fold")
+    table.add_column("lane", no_wrap=True)
+    if is_wide:
+        table.add_column("why", overflow="fold")
+    table.add_column("members", justify="right", no_wrap=True)
+    table.add_column("how it stands", overflow="fold")
+    for one in found:
+        lane, reason = f"{one.book.lane} {one.every}".rstrip(), [one.why] if is_wide else []
+        table.add_row(one.book.key, lane, *reason, f"{one.book.members:,}", one.said)
+    return table
+
+
+def _registry(published: Published) -> Registry | None:
+    if not published.generation or not published.by:
+        return None
+    try:
+        return read_registry(published.text)
+    except WrongRegistry:
+        return None
+
+
+def _why(registry: Registry | None, key: str) -> str:
+    if registry is None or key not in registry.decisions:
+        return "not declared: realtime by default"
+    return why(registry.decisions[key])
+
+
+def _every(book: AudienceBook, lanes: LaneTerms) -> str:
+    if book.lane is Lane.REALTIME:
+        return ""
+    return format_duration(timedelta(milliseconds=book.rule.every or lanes.every))
+
+
+def _due(book: AudienceBook, flushed_ms: int) -> int | None:
+    """When those who wait longest are due; a flush by hand brings that forward."""
+    if book.oldest_ms is not None and book.next_flush_ms and book.oldest_ms <= flushed_ms:
+        return min(flushed_ms, book.next_flush_ms)
+    return book.next_flush_ms
+
+
+def _share(sweep: SweepShown) -> str:
+    return "under way" if sweep.share is None else f"{sweep.share:.0%}"
+
+
+def _iso(at_ms: int | None) -> str | None:
+    return iso(at_ms) if at_ms is not None else None

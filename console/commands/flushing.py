@@ -1,0 +1,200 @@
+"""`persona-sync flush KEY`: brings one audience up to date now, instead of at its boundary."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from console.costs import pace_of
+from console.deployment import Deployment, opened, refusals_said
+from console.instants import iso, span_said
+from console.obstacles import Obstacle, obstacles, why_not_sent
+from console.paper import for_people, many
+from console.watching import Look, StoppedWatching, watch
+from console.who import one_line, this_operator
+from worker.contract import inbox_key
+from worker.stores.audience_books import AudienceBook
+from worker.stores.outstanding import Outstanding
+
+_INBOX_SECONDS = 10.0
+
+
+def flush_command(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The audience's, or the trait's.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch until it is up to date; Ctrl-C stops watching.")
+    ] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept in the journal.")] = "",
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Bring one audience up to date now: send all that waits for its boundary.
+
+    Other audiences keep theirs. Exits 1 if something stands in the way of sending, or if Braze
+    refused a user for good.
+    """
+    with refusals_said(as_json), opened() as deployment:
+        flush = Flush(deployment, deployment.named(key), this_operator(by), one_line(why))
+        flush.begin()
+        if wait and flush.has_begun:
+            flush.watch()
+        report = flush.report()
+        if as_json:
+            typer.echo(orjson.dumps(report).decode())
+        else:
+            for_people().print(flush.said(waited=wait), soft_wrap=True)
+    if flush.was_left:
+        raise typer.Exit(130)
+    if report["in_the_way"] or report["dead"]:
+        raise typer.Exit(1)
+
+
+@dataclass
+class Flush:
+    """One flush: begun, watched, told of."""
+
+    deployment: Deployment
+    book: AudienceBook
+    by: str
+    why: str
+    begun_ms: int = 0
+    has_begun: bool = False
+    was_left: bool = False
+    before: Outstanding = field(default_factory=Outstanding)
+    now: Outstanding = field(default_factory=Outstanding)
+    in_the_way: list[Obstacle] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Have all that differs sent at once. Nothing is begun if nothing differs. Raises Refused.
+
+        What was accepted before and is not applied yet is waited for: a few seconds, at most.
+        """
+        if (not_sent := why_not_sent(self.book)) is not None:
+            raise not_sent.refused()
+        deployment, key = self.deployment, self.book.key
+        self.in_the_way = obstacles(deployment)
+        self.begun_ms = deployment.now_ms()
+        if deployment.stores.workers.alive():
+            self._wait_for_the_inbox()
+            self.begun_ms = deployment.now_ms()
+        self.before = self.now = deployment.outstanding(key, self.begun_ms)
+        if not self.before.users:
+            self.in_the_way = [one for one in self.in_the_way if self._not_applied()]
+            return
+        for partition in range(deployment.partitions):
+            begun = deployment.stores.sweeps.flush(partition, key, self.by, self.why)
+            self.has_begun = self.has_begun or begun
+        self._look_at_the_budget()
+
+    def watch(self) -> None:
+        """Until nothing is left, or until what is left needs a person or another day."""
+        try:
+            watch(self._look)
+        except StoppedWatching:
+            self.was_left = True
+
+    def _look(self) -> Look:
+        self.now = self.deployment.outstanding(self.book.key, self.begun_ms)
+        self.in_the_way = obstacles(self.deployment)
+        self._look_at_the_budget()
+        left, lasting = self.now.users, [one for one in self.in_the_way if not one.passes]
+        said = f"{many(left, 'user')} left"
+        if self.now.held:
+            said += f", {self.now.held:,} held for a gap or a hold"
+        said += "".join(f"; {one.said}" for one in self.in_the_way)
+        if not left:
+            self.in_the_way = []
+        return Look(said, self.before.users - left, self.before.users, not left or bool(lasting))
+
+    def _look_at_the_budget(self) -> None:
+        if self.now.users and self.now.over >= self.now.users:
+            said = f"the data points of today are spent: {many(self.now.over, 'user')} held"
+            todo = "They go at 00:00 UTC; `persona-sync check` says which setting to raise."
+            self.in_the_way.append(Obstacle("over_budget", said, todo))
+
+    def _wait_for_the_inbox(self) -> None:
+        deadline = time.monotonic() + _INBOX_SECONDS
+        while self._not_applied() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _not_applied(self) -> int:
+        """Envelopes that were accepted before this began, in partitions where there are any."""
+        client, last = self.deployment.stores.client, f"{self.begun_ms}"
+        return sum(
+            bool(client.xrange(inbox_key(partition), max=last, count=1))
+            for partition in range(self.deployment.partitions)
+        )
+
+    @property
+    def dead(self) -> int:
+        """Users of it whom Braze has refused for good since."""
+        if not self.has_begun:
+            return 0
+        letters, names = self.deployment.stores.dead_letters, {self.book.key}
+        names.add(self.book.rule.attribute or self.book.key)
+        return sum(
+            any(name in names for name, _, _ in letter.values)
+            for partition in range(self.deployment.partitions)
+            if (newest := letters.newest(partition)) is not None
+            for page in letters.pages(partition, newest, self.begun_ms)
+            for letter in page
+        )
+
+    @property
+    def sent(self) -> int:
+        """Data points of it that Braze has taken since."""
+        return self.now.sent - self.before.sent
+
+    def report(self) -> dict[str, Any]:
+        """As a document."""
+        return {
+            "audience": self.book.key,
+            "lane": self.book.lane.value,
+            "by": self.by,
+            "why": self.why or None,
+            "begun": self.has_begun,
+            "begun_at": iso(self.begun_ms),
+            "users": self.before.users,
+            "left": self.now.users,
+            "held": self.now.held,
+            "over_budget": self.now.over,
+            "not_applied": self._not_applied() > 0,
+            "sent": self.sent,
+            "dead": self.dead,
+            "up_to_date": not self.now.users and not self._not_applied(),
+            "seconds": round((self.deployment.now_ms() - self.begun_ms) / 1000, 3),
+            "in_the_way": [one.as_json() for one in self.in_the_way],
+        }
+
+    def said(self, *, waited: bool) -> str:
+        """For people."""
+        return "\n".join([self._how_it_stands(waited), *(one.text for one in self.in_the_way)])
+
+    def _how_it_stands(self, waited: bool) -> str:
+        key, left, report = self.book.key, self.now.users, self.report()
+        if not self.has_begun:
+            if report["not_applied"]:
+                return f"{key}: nothing waits, but changes in the inbox are not applied yet."
+            return f"{key} is up to date: nothing waits."
+        if not waited:
+            objects, rate = pace_of(self.deployment)
+            seconds = -(-left // objects) / rate
+            takes = f"about {span_said(seconds)}" if seconds >= 1 else "less than a second"
+            said = f"{key}: {many(left, 'user')} to be sent now, which takes {takes}."
+            if any(not one.passes for one in self.in_the_way):
+                return f"{key}: {many(left, 'user')} to be sent as soon as that can be."
+            if self.now.held:
+                said += f" Held for a gap or a hold: {self.now.held:,}; they follow by themselves."
+            return f"{said} `persona-sync status` shows how far it is."
+        sent = f"{many(self.sent, 'data point')} sent in {report['seconds']:,.1f} s"
+        dead = f", refused by Braze for good: {report['dead']:,}" if report["dead"] else ""
+        if not left:
+            return f"{key} is up to date: {sent}{dead}."
+        after = " Only the watching has stopped" if self.was_left else " What was ordered stands"
+        said = f"{key}: {sent}{dead}; {many(left, 'user')} left.{after}: they follow by themselves"
+        return f"{said}." if self.was_left else f"{said} as soon as they can."

@@ -1,0 +1,75 @@
+"""What stands in the way of sending, in words: who waits for a delivery should know why."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from console.audiences_refused import Refused
+from console.checks.running import TICK_LATE_MS
+from console.deployment import Deployment
+from console.instants import iso
+from console.standing import destination_state, state_said
+from worker.stores.audience_books import AudienceBook
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """`passes`: by itself; otherwise somebody has to do what `todo` says."""
+
+    code: str
+    said: str
+    todo: str
+    passes: bool = False
+
+    @property
+    def text(self) -> str:
+        """Both, as sentences."""
+        return f"{self.said[:1].upper()}{self.said[1:]}. {self.todo}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As a document."""
+        return asdict(self)
+
+    def refused(self) -> Refused:
+        """The same as the end of a command."""
+        return Refused(1, self.code, self.text, self.said, todo=self.todo)
+
+
+def obstacles(deployment: Deployment) -> list[Obstacle]:
+    """Those that concern every audience; none if all is well."""
+    stores, found = deployment.stores, []
+    if not stores.workers.alive():
+        found.append(Obstacle("no_worker", "no worker is alive", "Start one: `persona-sync up`."))
+    else:
+        age = stores.workers.tick_age_ms()
+        if age is None or age > TICK_LATE_MS:
+            todo = "Start the beat: `persona-sync up`, or the service `beat` of docker-compose.yml."
+            # Before the first tick of all, workers and beat are just being started.
+            found.append(Obstacle("no_beat", "no beat is at work", todo, passes=age is None))
+    mode = stores.mode.read().mode
+    if mode == "shadow":
+        todo = "Everything goes its way, and is counted; `status` has the figures of the shadow."
+        found.append(Obstacle("shadow", "this is a shadow: nothing reaches Braze", todo, True))
+    destination, now = stores.allowance.destination(), deployment.now_ms()
+    state, reason, until = destination_state(destination, now)
+    if state in ("paused", "unreachable"):
+        passes = destination.stop is None
+        said = f"Braze is {state_said(state, reason, iso(until) if until else None)}"
+        todo = "This passes." if passes else "`persona-sync check` says what to do."
+        if destination.stop == "operator":
+            todo = "`persona-sync resume` lifts that."
+        found.append(Obstacle(state, said, todo, passes))
+    return found
+
+
+def why_not_sent(book: AudienceBook) -> Obstacle | None:
+    """Why nothing of an audience is sent, if it is not to be; None if it is."""
+    if book.order and book.order.retired:
+        return None  # its last value is sent, whatever was said before
+    if book.order and book.order.is_disabled:
+        why = f" ({book.order.why})" if book.order.why else ""
+        said = f"{book.key} was disabled by {book.order.by}{why}"
+        return Obstacle("disabled", said, f"`persona-sync audiences enable {book.key}` ends that.")
+    if not book.rule.enabled:
+        todo = "Remove that line, and the workers take it up within seconds."
+        return Obstacle("disabled", f"{book.key} has `enabled: false` in audiences.yaml", todo)
+    return None
