@@ -2,15 +2,15 @@
 
 Part of each tick. The worker that ticks looks at its own file; one that says something new is
 checked and published for all. Nothing is published while the file says what it said before, so a
-worker with an older file does not undo what another has published. What is lost of the published
-registry, because the server has lost its data, is published again.
+worker with an older file does not undo what another has published. What the server has forgotten,
+all of it or the last moments before a failover, is published again by whoever published it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.audiences.registry import WrongRegistry
-from worker.audiences.registry_file import RegistryFile
+from worker.audiences.registry_file import Reading, RegistryFile
 from worker.pipeline import facts
 from worker.pipeline.rules import Rules, Work
 from worker.stores.publication import ChangedMeanwhile, Concerned, Publication, RetiredKey, Taken
@@ -36,13 +36,15 @@ class Reload:
     host: str
     partitions: int = 1
     pace: Pace = Pace()
+    # As it was once this process had published.
+    _generation: int = field(default=0, init=False)
 
     def begin(self) -> None:
         """Publish the file of a worker that starts. Raises WrongRegistry: then it may not start."""
         reading = self.file.last or self.file.changed()
         assert reading is not None, "the first look at a file always finds something"
         try:
-            self.publication.publish(reading.registry, reading.text, self.host)
+            self._publish(reading)
         except RetiredKey as error:
             raise WrongRegistry(str(error)) from None
         self._catch_up()
@@ -51,10 +53,10 @@ class Reload:
         """Take up what is new: of the file, and of what others have published or ordered."""
         try:
             reading = self.file.changed()
-            if reading is None and not self.publication.version():
+            if reading is None and self._is_forgotten():
                 reading = self.file.last
             if reading is not None:
-                self.publication.publish(reading.registry, reading.text, self.host)
+                self._publish(reading)
         except (WrongRegistry, RetiredKey) as error:
             if self.publication.note_fault(str(error), self.host):
                 first, *others = str(error).splitlines()
@@ -63,6 +65,14 @@ class Reload:
         except ChangedMeanwhile:
             pass  # the next tick finds the file as different as this one did
         self._catch_up()
+
+    def _publish(self, reading: Reading) -> None:
+        self.publication.publish(reading.registry, reading.text, self.host)
+        self._generation = self.publication.generation()
+
+    def _is_forgotten(self) -> bool:
+        generation = self.publication.generation()
+        return not generation or generation < self._generation
 
     def _catch_up(self) -> None:
         taken = [

@@ -1,30 +1,7 @@
 """Story: a worker is frozen in the moment in which it sends, for longer than its claim lasts."""
 
-from collections.abc import Callable
-from datetime import timedelta
-
+from tests.faults.late import Late
 from tests.integration.flow.support import Deployment, Worker, eventually
-from worker.braze.client import BrazeClient
-from worker.pipeline.reply import Reply
-
-
-class Late:
-    """A client that is frozen once, after the last look at the clock and before its bytes leave."""
-
-    def __init__(self, client: BrazeClient, meanwhile: Callable[[], None]) -> None:
-        self._client = client
-        self._meanwhile: Callable[[], None] | None = meanwhile
-
-    def track(self, body: bytes, *, total: timedelta | None = None) -> Reply:
-        """One request, late."""
-        meanwhile, self._meanwhile = self._meanwhile, None
-        if meanwhile:
-            meanwhile()
-        return self._client.track(body, total=total)
-
-    def probe(self) -> Reply:
-        """As it is."""
-        return self._client.probe()
 
 
 def test_value_that_a_thawed_worker_overwrote_is_sent_again(

@@ -16,6 +16,7 @@ from worker.stores.keys import key
 from worker.stores.server import Server
 
 PAGE = 500
+KINDS = ("object", "change", "envelope", "deletion")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ ScriptFailed = ResponseError
 
 # Draining must go on when memory is full: what drains makes room (server 7.0 or later).
 _FLAGS = "#!lua flags=allow-oom\n"
+# What only reads runs on a read-only server, too, and with its memory full.
+_READS = "#!lua flags=no-writes\n"
 
 
 Answer = TypeVar("Answer")

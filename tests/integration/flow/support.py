@@ -52,6 +52,7 @@ audiences:
   - {key: weekly, cadence: batched}
   - {key: gone_is_null, on_exit: null}
 """
+USUAL_KEYS = ("vip", "gold", "gone_is_null", "nightly", "weekly")
 TERMS: dict[str, Any] = {
     "same_attribute_gap": "200ms",
     "ambiguous_hold": "500ms",
@@ -407,6 +408,19 @@ class Deployment:
                             found += 1
         return found
 
+    def unknown_values(self) -> Counter[str]:
+        """By key, how many values were in requests of which nobody knows the end, as far back as
+        the journal goes: Braze may have got each of them once more than was acknowledged."""
+        names = {k.decode(): v.decode() for k, v in self.client.hgetall(key(0, "names")).items()}
+        found: Counter[str] = Counter()
+        for _, fields in self.client.xrange(key(0, "journal")):
+            if fields[b"k"] == b"settle":
+                _, _, ended = msgpack.unpackb(fields[b"b"])
+                for _, verdict, _, values in ended:
+                    if verdict == "u":
+                        found.update(names[value[0]] for value in values)
+        return found
+
     def assert_balanced(self) -> None:
         """Rule 12: accepted = the sum of the ends + what is open + what is in the inbox."""
         ledger = self.ledger()
@@ -497,15 +511,20 @@ class Part:
         """Everything it wrote."""
         return self.log.read_text(errors="replace")
 
-    def end(self, how: signal.Signals = signal.SIGTERM, within: float = 15.0) -> None:
-        """Send a signal, and wait until the process has gone."""
+    def send_signal(self, how: signal.Signals) -> None:
+        """Send a signal; nothing if it has ended."""
         if self.is_running:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, how)
+
+    def end(self, how: signal.Signals = signal.SIGTERM, within: float = 15.0) -> None:
+        """Send a signal, and wait until the process has gone."""
+        self.send_signal(how)
         self._process.wait(within)
 
     def stop(self) -> None:
-        """End it for good, whatever it is at."""
+        """End it for good, whatever it is at, be it frozen."""
+        self.send_signal(signal.SIGCONT)
         try:
             self.end(within=10)
         except subprocess.TimeoutExpired:
@@ -516,13 +535,25 @@ class Traffic:
     """A producer that goes on saying things about the same users, in both lanes, until stopped.
 
     It repeats what was not taken, as a producer does, so that the server may be away.
+    `of_whom` draws a user and an audience; `every`: seconds between two envelopes.
     """
 
-    def __init__(self, deployment: Deployment, *, users: int = 400, size: int = 60) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        users: int = 400,
+        size: int = 60,
+        of_whom: Callable[[Random], tuple[str, str]] | None = None,
+        every: float = 0.02,
+    ) -> None:
         self._deployment = deployment
         self._chance = Random(17)
-        self._users = users
+        self._of_whom = of_whom or (
+            lambda chance: (f"u{chance.randrange(users)}", chance.choice(USUAL_KEYS))
+        )
         self._size = size
+        self._every = every
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True)
         self.problem: BaseException | None = None
@@ -540,7 +571,7 @@ class Traffic:
 
     def _go_on(self) -> None:
         try:
-            while not self._is_over.wait(0.02):
+            while not self._is_over.wait(self._every):
                 self._say_something()
         except BaseException as error:  # noqa: BLE001 - told to the test above
             self.problem = error
@@ -549,11 +580,7 @@ class Traffic:
         chance = self._chance
         envelopes = self._deployment.packed(
             [
-                self._deployment.change(
-                    f"u{chance.randrange(self._users)}",
-                    chance.choice(["vip", "gold", "gone_is_null", "nightly", "weekly"]),
-                    chance.random() < 0.5,
-                )
+                self._deployment.change(*self._of_whom(chance), chance.random() < 0.5)
                 for _ in range(self._size)
             ]
         )

@@ -147,6 +147,22 @@ class TestTick:
         assert process.tick(1) == ["registry_published"]
         assert world.rulebook.read(0).rules.of.keys() == {"vip"}
 
+    def test_rule_13_a_registry_that_a_failover_forgot_is_published_again(
+        self, world: Any, process: Process, tmp_path: Path
+    ) -> None:
+        """The server is as it was before the file changed: who published it publishes it again."""
+        other = Process(world, tmp_path, "two", VIP)
+        before = {name: world.client.dump(name) for name in world.client.keys("*")}
+        process.write(NIGHTLY)
+        assert process.tick() == ["registry_published"]
+        world.client.flushall()
+        for name, dumped in before.items():
+            world.client.restore(name, 0, dumped)
+        assert other.tick() == []
+        assert process.tick() == ["registry_published"]
+        assert world.rulebook.read(0).rules.rule("vip").lane == "b"
+        assert process.tick() == []
+
     def test_rule_21_a_resync_says_what_it_will_cost(self, world: Any, process: Process) -> None:
         """Users, data points, requests and time at the pace allowed, and what is left behind."""
         world.say(*(world.change(f"u{n}", "vip", True, world.now) for n in range(25)))
