@@ -3,6 +3,7 @@
 All instants are milliseconds since 1970 UTC, all spans milliseconds.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -24,6 +25,21 @@ def boundary_after(at: int, every: int, offset: int = 0) -> int:
     The same interval means the same boundary, whatever the audience.
     """
     return ((at - offset) // every + 1) * every + offset
+
+
+def batched_since(
+    now: int, came: int, delivered: Iterable[int], *, every: int, offset: int = 0
+) -> int:
+    """Since when a batched value differs that is folded now: what decides its boundary.
+
+    A change that `came` before the latest boundary, while nobody was there to fold it, has missed
+    that one and goes at once; unless the user's batched values were `delivered` after it already:
+    at most one object in a window.
+    """
+    latest = boundary_after(now, every, offset) - every
+    if came >= latest or any(at >= latest for at in delivered):
+        return now
+    return came
 
 
 def realtime_due(last_change: int, first_change: int, linger: int, max_wait: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.integration.flow.support import Deployment, Worker, eventually
-from worker.contract import inbox_key, key
+from worker.contract import inbox_key, key, ledger_key
+from worker.pipeline.schedule import Lane
 
 HOUR, MINUTE = 3_600_000, 60_000
 HOURLY = """
@@ -69,8 +70,16 @@ class Hours:
 
     def say(self, worker: Worker, user: str, **values: Any) -> None:
         """Changes of one user come, and are worked off as far as they are due."""
-        self.deployment.put(user, **values)
+        self.put(user, **values)
         self.settle(worker)
+
+    def put(self, user: str, **values: Any) -> None:
+        """Changes of one user come; their entry has the time of this deployment."""
+        changes = [self.deployment.change(user, name, value) for name, value in values.items()]
+        for envelope in self.deployment.packed(changes):
+            fields = {"e": envelope.body, "n": envelope.count}
+            self.deployment.client.xadd(inbox_key(0), fields, id=f"{self.now()}-*")
+            self.deployment.client.hincrby(ledger_key(0), "accepted", envelope.count)
 
     def objects(self, user: str) -> list[dict[str, Any]]:
         """What Braze was sent of a user, oldest first."""
@@ -150,7 +159,7 @@ def test_boundaries_that_passed_while_all_was_down_are_made_up_at_once(hours: Ho
     """Two boundaries are missed: whoever starts next sends one object, with the newest values."""
     first = hours.worker(batched_offset="0s")
     hours.say(first, "u", lapsed=True, weekly=True)
-    hours.deployment.put("u", weekly=False)
+    hours.put("u", weekly=False)
     first.accept()
     first.engine.stop.set()
     hours.set(hours.start + 2 * HOUR + 10 * MINUTE)
@@ -160,6 +169,27 @@ def test_boundaries_that_passed_while_all_was_down_are_made_up_at_once(hours: Ho
     hours.set(hours.start + 3 * HOUR)
     hours.settle(second)
     assert len(hours.objects("u")) == 1
+
+
+def test_what_came_before_a_boundary_that_nobody_was_there_for_goes_at_once(hours: Hours) -> None:
+    """A change lies in the inbox while the hour passes: whoever folds it sends it, not an hour
+    later; but who had their object of this window already waits for the next."""
+    hours.set(hours.start + 50 * MINUTE)
+    hours.put("v", lapsed=True)
+    worker = hours.worker(batched_offset="0s")
+    worker.accept()
+    hours.put("u", lapsed=True)
+    hours.put("v", weekly=True)
+    hours.set(hours.start + HOUR + 10 * MINUTE)
+    worker.flush(Lane.BATCHED)
+    worker.accept()
+    hours.put("w", lapsed=True)
+    hours.settle(worker)
+    assert [hours.objects(user) for user in "uv"] == [[{"lapsed": True}], [{"lapsed": True}]]
+    hours.set(hours.start + 2 * HOUR)
+    hours.settle(worker)
+    assert hours.objects("v") == [{"lapsed": True}, {"weekly": True}]
+    assert hours.objects("w") == [{"lapsed": True}]
 
 
 def test_rule_21_a_flush_carries_no_other_audience(hours: Hours) -> None:

@@ -27,7 +27,7 @@ from redis.exceptions import ResponseError
 
 from worker.pipeline.ingest import Rank
 from worker.pipeline.outcome import Verdict
-from worker.pipeline.schedule import Lane, boundary_after, not_before
+from worker.pipeline.schedule import Lane, batched_since, boundary_after, not_before
 from worker.stores.deletions import DeletionTerms
 from worker.stores.memberships import Claim
 
@@ -169,7 +169,18 @@ class Histories(RuleBasedStateMachine):
             if not self._in_flight(place):
                 sent.since = None
         elif sent.since is None or was_refused:
-            sent.since = self.world.now
+            sent.since = self._since(place, rank.arrived_ms)
+
+    def _since(self, place: Place, came: int) -> int:
+        user, (lane, every, _, _) = place[0], _rule(place[1])
+        if lane == "r" or any(self._in_flight((user, name)) for name in (*RULES, place[1])):
+            return self.world.now
+        delivered = [
+            sent.acknowledged_at
+            for (whose, name), sent in self.sent.items()
+            if whose == user and sent.acknowledged is not None and _rule(name)[0] == "b"
+        ]
+        return batched_since(self.world.now, came, delivered, every=every or EVERY)
 
     # --- workers
 

@@ -80,6 +80,21 @@ local function believe(id, x)
   if is_held and x[K] == 0 and x[S] == '' then x[A] = wire(id, x[V]) end
 end
 
+-- Since when a value differs that this entry brings: now; but a batched one that came before the
+-- latest boundary, while nobody was there to fold it, since it came: it has missed its boundary, and
+-- goes at once. Unless the user had their object of this window already.
+local function since(id, attributes, owner)
+  local r = rule(id)
+  if r[1] ~= 'b' or owner then return now end
+  local every = r[2] > 0 and r[2] or lane_rules().every
+  local latest = boundary_after(now, every, lane_rules().offset) - every
+  if entry_ms >= latest then return now end
+  for other, y in pairs(attributes) do
+    if y[K] >= latest and rule(other)[1] == 'b' then return now end
+  end
+  return entry_ms
+end
+
 -- Folds one change into the user's state; returns how it ended ('o': it is open), and how the
 -- one ended that was open before; nil if there was none, or if it still is. `touched` is given the
 -- D of each attribute before its first change, -1 for one that the user did not have.
@@ -118,7 +133,7 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   if not sent then believe(id, x) end
   if sent or differs(id, x) then
     x[F] = OPEN
-    if x[D] == 0 or was_refused then x[D] = now end
+    if x[D] == 0 or was_refused then x[D] = since(id, attributes, owner) end
     return 'o', replaced and 's' or nil
   end
   x[D], x[C], x[E] = 0, 0, 0
