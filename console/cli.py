@@ -6,11 +6,16 @@ A subcommand's module is imported when it is called, so that the others cost it 
 import re
 import sys
 from importlib import import_module, metadata
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+if TYPE_CHECKING:
+    from redis.exceptions import ResponseError
+
+    from worker.settings import NothingRunning
 
 
 class _Subcommand(NamedTuple):
@@ -25,7 +30,7 @@ SUBCOMMANDS = {
     ),
     "up": _Subcommand(
         "console.commands.up:up_command",
-        "Run everything on this machine: server, workers, beat.",
+        "Run everything on this machine: server, HTTP producer, workers, beat.",
     ),
     "send": _Subcommand(
         "console.commands.sending:send_command",
@@ -94,6 +99,14 @@ class _Lazy(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         return name, _load(str(name), SUBCOMMANDS[str(name)]), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. What it was given wrongly is said in words of ours, not of a library."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = in_plain_words(error.message)
+            raise
+
 
 def _load(name: str, subcommand: _Subcommand) -> Any:
     module, _, attribute = subcommand.place.partition(":")
@@ -103,6 +116,22 @@ def _load(name: str, subcommand: _Subcommand) -> Any:
         single.command(name)(found)
         found = single
     return get_command(found)
+
+
+def in_plain_words(message: str) -> str:
+    """What an option's value should have been."""
+    if "valid integer" in message:
+        return "it must be a whole number."
+    if "valid number" in message:
+        return "it must be a number."
+    if found := _BOUND.match(message):
+        return f"it must be at {'least' if found['least'] else 'most'} {found['bound']}."
+    return message.removeprefix("Value error, ")
+
+
+_BOUND = re.compile(
+    r"Input should be (?:(?P<least>greater)|less) than or equal to (?P<bound>[\d.]+)"
+)
 
 
 def _plain_typer(**options: Any) -> typer.Typer:
@@ -167,8 +196,18 @@ def expected_trouble(error: Exception) -> tuple[int, str] | None:
     """Exit code and sentence for trouble that a user can mend; None for a defect of ours."""
     if any(_is_a(error, kind) for kind in _WRONG_USE):
         return 2, str(error)
+    if _is_a(error, "worker.settings:NothingRunning"):
+        from console.up_lock import nothing_running_said
+
+        return 1, nothing_running_said(cast("NothingRunning", error))
     if any(_is_a(error, kind) for kind in _BAD_NEWS):
         return 1, str(error)
+    if _is_a(error, "redis.exceptions:ResponseError"):
+        from console.checks.refusals import refusal_said
+
+        said = refusal_said(cast("ResponseError", error))
+        if said is not None:
+            return 1, said
     for kind in _SERVER_TROUBLE:
         if _is_a(error, kind):
             return 1, (
@@ -186,7 +225,6 @@ _WRONG_USE = (
     "worker.audiences.registry:WrongRegistry",
 )
 _BAD_NEWS = (
-    "worker.settings:NothingRunning",
     "worker.bootstrap:UnfitServer",
     "console.local_server:ServerFailed",
     "worker.stores.publication:RetiredKey",

@@ -135,11 +135,13 @@ def summary(pages: Iterator[list[DeadLetter]]) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did. `due`: values to be sent; `accepted`: changes accepted anew."""
+    """What a replay did. `due`: values to be sent; `accepted`: changes accepted anew; `deletions`:
+    profiles that Braze is asked again to delete."""
 
     letters: int = 0
     due: int = 0
     accepted: int = 0
+    deletions: int = 0
     gone: int = 0
     inbox_is_full: bool = False
 
@@ -177,6 +179,7 @@ class Replay:
             found, due = self._operators.replay(partition, [it.id for it in letters], self._by)
             replayed.letters += found
             replayed.due += due
+            replayed.deletions += found if kind == "deletion" else 0
             replayed.gone += len(letters) - found
         elif kind == "change":
             self._changes(partition, letters, replayed)

@@ -11,7 +11,7 @@ import typer
 
 from console.audiences_refused import Refused
 from console.standing import partitions_of
-from worker.bootstrap import Stores, make_stores
+from worker.bootstrap import Stores, make_fit_stores
 from worker.settings import Settings
 from worker.stores.audience_books import AudienceBook
 from worker.stores.operators import Operators
@@ -69,9 +69,9 @@ class Deployment:
 
 @contextmanager
 def opened() -> Iterator[Deployment]:
-    """The deployment that the settings name. Connects lazily."""
+    """The deployment that the settings name. Raises UnfitServer for a server that is too old."""
     settings = Settings.load()
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     with stores.client:
         yield Deployment(
             settings,

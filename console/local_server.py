@@ -6,6 +6,7 @@ the server process itself holds for as long as it lives, however its starter end
 Every write is on disk before it is answered (`appendfsync always`).
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -39,6 +40,11 @@ _OLDEST_VERSION = 7  # scripts carry the allow-oom flag
 # Below the ports that systems give to outgoing connections: a client that retries while the
 # server is away could otherwise be given the server's own port, and connect to itself.
 _PORTS = range(20_000, 32_000)
+
+# A limit of the process (EFBIG) is no room, too.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEAST_ROOM_BYTES = 100_000
+_MAKE_ROOM = "make room there, then start again. What was accepted is kept."
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -136,6 +142,8 @@ class LocalServer:
                 return
             said = self._home.said_since(since)
             if last or "already in use" not in said:
+                if is_full(self._home.folder):
+                    raise unusable(self._home.folder, OSError(errno.ENOSPC, "the disk is full"))
                 raise ServerFailed(
                     f"The embedded server did not start: {said or 'it said nothing'} "
                     f"(log: {self._home.log})"
@@ -173,6 +181,33 @@ def is_ready(data_dir: Path) -> bool:
     """True if the folder's server answers and has loaded its data."""
     url = read_address(data_dir)
     return url is not None and _ask(url) is _Answer.READY
+
+
+def unusable(folder: Path, error: OSError) -> WrongSettings:
+    """Why nothing can be written in a data folder, and what to do."""
+    if error.errno in _NO_ROOM:
+        return WrongSettings(
+            f"PERSONA_SYNC_DATA_DIR: there is no room in {folder} ({error.strerror}): {_MAKE_ROOM}"
+        )
+    return WrongSettings(
+        f"PERSONA_SYNC_DATA_DIR: {folder} cannot be used: {error.strerror}. Set it to a folder on "
+        "a local disk that you may write to."
+    )
+
+
+def where_to_look(data_dir: Path) -> str:
+    """What to do about a server that does not stay up; a full disk cannot even be logged."""
+    if is_full(data_dir):
+        return f"the disk of {data_dir.absolute()} is full: {_MAKE_ROOM.rstrip('.')}"
+    return f"see {data_dir / LOG_FILE}"
+
+
+def is_full(folder: Path) -> bool:
+    """True if next to nothing can be written on the folder's disk."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_ROOM_BYTES
+    except OSError:
+        return False
 
 
 def find_binary() -> Path:
@@ -252,10 +287,7 @@ class _Home:
             os.close(os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
             os.close(self._open_lock())
         except OSError as error:
-            raise WrongSettings(
-                f"PERSONA_SYNC_DATA_DIR: {self.folder} cannot be used: {error.strerror}. Set it "
-                "to a folder on a local disk that you may write to."
-            ) from None
+            raise unusable(self.folder, error) from None
 
     def _open_lock(self) -> int:
         return os.open(self.lock, os.O_CREAT | os.O_RDWR, 0o600)
@@ -315,13 +347,21 @@ class _Home:
 
 
 def _write_secret(file: Path, content: dict[str, object]) -> None:
-    """Write a file that only its owner reads; a reader sees the old or the new one, whole."""
+    """Write a file that only its owner reads; a reader sees the old or the new one, whole.
+
+    Raises WrongSettings if it cannot be written.
+    """
     draft = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        json.dump(content, out)
-    draft.replace(file)
+    try:
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(content, out)
+        draft.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise unusable(file.parent, error) from None
 
 
 def _is_free(port: int) -> bool:

@@ -202,8 +202,9 @@ class Seeder:
         if seconds is None:
             seconds = delay(failures, _BASE, _CAP, self._random()).total_seconds()
         self._pace.pause(seconds)
+        tries = "" if status == 429 else f"try {failures} of {MOST_FAILURES}, "
         why = "Braze's limit is used up" if status == 429 else f"no answer ({error})"
-        self._show(self.done, f"{why}; going on in {seconds:,.0f} s")
+        self._show(self.done, f"{why}; {tries}going on in {seconds:,.0f} s")
 
     def _pages(
         self, partition: int, users: Sequence[str] | None, place: Place

@@ -7,10 +7,15 @@ from datetime import timedelta
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-from console.local_server import LOG_FILE, is_ready
+from redis.exceptions import RedisError
+
+from console.checks.running import TICK_LATE_MS
+from console.local_server import is_ready, where_to_look
 from console.supervisor import Part
+from worker.bootstrap import connect
 from worker.contract import CANNOT_START_CODE, QUEUES
-from worker.settings import Settings, split_address
+from worker.settings import NothingRunning, Settings, split_address
+from worker.stores.workers import Workers
 
 _APP = "worker.celery_app"
 
@@ -18,6 +23,7 @@ _APP = "worker.celery_app"
 _BEAT_GRACE = timedelta(seconds=1)
 _WORKER_GRACE = timedelta(seconds=15)
 _SERVER_GRACE = timedelta(seconds=3)
+_ASK_SECONDS = 1.0
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -44,7 +50,7 @@ def server_part(settings: Settings) -> Part:
         stage=0,
         grace=_SERVER_GRACE,
         ready=lambda: is_ready(settings.data_dir),
-        look_at=f"see {settings.data_dir / LOG_FILE}",
+        look_at=lambda: where_to_look(settings.data_dir),
     )
 
 
@@ -68,7 +74,8 @@ def worker_part(name: str, *, concurrency: int = 32) -> Part:
 
 
 def beat_part(settings: Settings) -> Part:
-    """The one process that rings the periodic tick. It may be killed at any time."""
+    """The one process that rings the periodic tick; ready when a worker has worked one off. It may
+    be killed at any time."""
     return Part(
         name="beat",
         command=[
@@ -79,6 +86,7 @@ def beat_part(settings: Settings) -> Part:
         env=_environment(),
         stage=2,
         grace=_BEAT_GRACE,
+        ready=lambda: beats(settings),
         helpless_code=CANNOT_START_CODE,
     )
 
@@ -119,6 +127,16 @@ def producer_lives(settings: Settings) -> bool:
         return False
     finally:
         connection.close()
+
+
+def beats(settings: Settings) -> bool:
+    """True if a tick was worked off lately: beat, broker and workers are at work, together."""
+    try:
+        with connect(settings.server_url(), _ASK_SECONDS, _ASK_SECONDS) as client:
+            age = Workers(client).tick_age_ms()
+    except (RedisError, NothingRunning):
+        return False
+    return age is not None and age <= TICK_LATE_MS
 
 
 def _answers_a_ping(name: str) -> Callable[[], bool]:

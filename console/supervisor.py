@@ -43,9 +43,15 @@ class Part:
     essential: bool = True  # False: when it is given up, the others go on
     ready: Callable[[], bool] | None = None  # None: as soon as it runs
     ready_within: timedelta = timedelta(seconds=60)  # then the next one is started all the same
-    look_at: str = "its last lines are above"  # where to look when it is given up
+    # Where to look when it is given up; asked then, if it depends on what is so then.
+    look_at: str | Callable[[], str] = "its last lines are above"
     # The exit code by which it says that only a person can help: it is not started again.
     helpless_code: int | None = None
+
+    @property
+    def advice(self) -> str:
+        """Where to look, in words."""
+        return self.look_at if isinstance(self.look_at, str) else self.look_at()
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,10 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         out: TextIO | None = None,
         on_ready: Callable[[], None] = lambda: None,
+        stamp: Callable[[], str] = str,
     ) -> None:
         self._clock = clock
+        self._stamp = stamp
         self._selector = selectors.DefaultSelector()
         self._printer = _Printer(out or sys.stdout, max((len(p.name) for p in parts), default=0))
         self._on_ready = on_ready
@@ -178,8 +186,8 @@ class Supervisor:
         }
 
     def say(self, text: str) -> None:
-        """Print a line of the supervisor's own."""
-        self._printer.line("", text)
+        """Print a line of the supervisor's own, with the stamp before it."""
+        self._printer.line("", f"{self._stamp()}{text}")
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT or not self._asked_to_stop:  # only a second Ctrl-C hurries
@@ -244,7 +252,7 @@ class Supervisor:
                 if self._stopping:
                     continue
                 if returncode == child.part.helpless_code:
-                    self._give_up(child, f"{child.part.name} cannot start: {child.part.look_at}.")
+                    self._give_up(child, f"{child.part.name} cannot start: {child.part.advice}.")
                 else:
                     self._died(child, why_it_ended(returncode))
 
@@ -298,7 +306,7 @@ class Supervisor:
         self._give_up(
             child,
             f"{name} stopped: {why}. That was death {policy.deaths} within "
-            f"{_seconds(policy.within):g} s: it is given up; {child.part.look_at}.",
+            f"{_seconds(policy.within):g} s: it is given up; {child.part.advice}.",
         )
 
     def _give_up(self, child: "_Child", said: str) -> None:

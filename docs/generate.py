@@ -86,7 +86,7 @@ def _kind(name: str, field: FieldInfo) -> str:
     kinds = list(get_args(field.annotation) or (field.annotation,))
     if SecretStr in kinds:
         return "**secret**"
-    if name.endswith("_file"):
+    if name.endswith("_file") and name.removesuffix("_file") in Settings.model_fields:
         return "path of a secret's file"
     if Path in kinds:
         return "path"

@@ -34,6 +34,7 @@ from worker.observe.process_metrics import ProcessMetrics
 from worker.observe.record import Recorder
 from worker.observe.server_metrics import ServerCollector
 from worker.observe.webhook import Webhook, is_webhook_url
+from worker.outages import Outages
 from worker.pipeline import facts
 from worker.pipeline.surprise import SurprisePolicy
 from worker.recollection import Recollection
@@ -223,6 +224,17 @@ def make_stores(
     )
 
 
+def make_fit_stores(settings: Settings) -> Stores:
+    """The stores of a deployment whose server is new enough. Connects; raises UnfitServer."""
+    stores = make_stores(settings)
+    try:
+        check_version(stores.client)
+    except BaseException:
+        stores.client.close()
+        raise
+    return stores
+
+
 # Far below what Braze allows for /users/delete (Braze docs: api_limits): 500 users a second.
 _DELETES: dict[str, Any] = {"rate": 10.0, "burst": 5, "objects": IDS_MAX}
 
@@ -385,6 +397,7 @@ def _tools(
             backoff_base=settings.backoff_base,
             backoff_cap=settings.backoff_cap,
             update_existing_only=settings.update_existing_only,
+            named=settings.named_as_set,
         ),
     )
 
@@ -452,6 +465,7 @@ def make_watch(settings: Settings, stores: Stores, noted: Noted, record: Recorde
         notices=stores.notices,
         noted=noted,
         record=record,
+        outages=Outages(stores.allowance, stores.notices, record),
         courier=Courier(stores.notices, webhook, record, random.random, _beside) if url else None,
         partitions=settings.partitions,
         policy=SurprisePolicy(settings.flip_notice_factor, settings.flip_notice_minimum),
@@ -471,19 +485,25 @@ def make_reader(settings: Settings) -> ServerReader:
 
 def check_server(client: Server, partitions: int) -> None:
     """Raise UnfitServer if the server is too old, or holds another number of partitions."""
-    info = client.info("server")
-    version = str(info.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
-        raise UnfitServer(
-            f"The server is Redis {version}; 7.0 or later is needed (scripts must be able to "
-            "drain when memory is full). Use Redis 7, Valkey, or the embedded server."
-        )
+    check_version(client)
     client.set(PARTITIONS_KEY, partitions, nx=True)
     stored = int(client.get(PARTITIONS_KEY) or 0)
     if stored != partitions:
         raise UnfitServer(
             f"This server's data has {stored} partition(s), PERSONA_SYNC_PARTITIONS says "
             f"{partitions}. The number is fixed at the first start: set it back to {stored}."
+        )
+
+
+def check_version(client: Server) -> None:
+    """Raise UnfitServer if the server is too old. Changes nothing."""
+    info = client.info("server")
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+        raise UnfitServer(
+            f"The server is Redis {version}; 7.0 or later is needed (scripts must be able to "
+            "drain when memory is full). Use Redis 7.0 or later, Valkey, or the embedded server "
+            "(`persona-sync up`)."
         )
 
 
@@ -520,8 +540,10 @@ __all__ = [
     "Stores",
     "UnfitServer",
     "check_server",
+    "check_version",
     "connect",
     "load_engine",
     "make_engine",
+    "make_fit_stores",
     "make_stores",
 ]

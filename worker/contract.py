@@ -1,8 +1,9 @@
 """What may be put in the inbox, and the names that producers and workers share.
 
 A producer appends **envelopes**: JSON, versioned, all changes of one partition, at most 500.
-It imports this module and `worker.settings`, and nothing else of the engine. The JSON Schema
-in `docs/contract.schema.json` is made from these models.
+It imports this module, `worker.settings` and the values beside them (`durations`, `metric`), and
+nothing else of the engine. The JSON Schema in `docs/contract.schema.json` is made from these
+models.
 """
 
 import zlib
@@ -58,6 +59,7 @@ class Refusal(StrEnum):
     ATTRIBUTE_NAME_TOO_LONG = "attribute_name_too_long"
     USER_ID_NOT_STRING = "user_id_not_string"
     USER_ID_TOO_LONG = "user_id_too_long"
+    INVALID_USER_ID = "invalid_user_id"
     MEMBERSHIP_NOT_BOOLEAN = "membership_not_boolean"
     VALUE_NOT_SCALAR = "value_not_scalar"
     VALUE_TOO_LONG = "value_too_long"
@@ -71,6 +73,13 @@ class Refusal(StrEnum):
     EVENT_NOT_STRING = "event_not_string"
     TRAITS_NOT_OBJECT = "traits_not_object"
     PROPERTIES_NOT_OBJECT = "properties_not_object"
+    # A whole body of a known sender; each counts once, however many messages it held.
+    EMPTY_BATCH = "empty_batch"
+    TOO_MANY_MESSAGES = "too_many_messages"
+    BODY_TOO_LARGE = "body_too_large"
+    BROKEN_GZIP = "broken_gzip"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
 
 
 class Skip(StrEnum):
@@ -89,9 +98,12 @@ class Skip(StrEnum):
 
 # One sentence for each code, for people: what was found and what would have been right.
 REASONS: dict[str, str] = {
-    Refusal.BROKEN_JSON: "The line is not JSON.",
+    Refusal.BROKEN_JSON: (
+        "This is not JSON in UTF-8; an id or a value with half a character (an unpaired surrogate) "
+        "is none either."
+    ),
     Refusal.NOT_AN_OBJECT: "A message is a JSON object; this is something else.",
-    Refusal.LINE_TOO_LONG: "The message is longer than Segment allows (32 KB).",
+    Refusal.LINE_TOO_LONG: "The message is longer than Segment allows (32 KB); send less in it.",
     Refusal.MISSING_ATTRIBUTE_KEY: "context.personas.computation_key is missing or empty.",
     Refusal.RESERVED_ATTRIBUTE: "The key is the name of a Braze profile field; rename it.",
     Refusal.INVALID_ATTRIBUTE_NAME: (
@@ -101,11 +113,15 @@ REASONS: dict[str, str] = {
     Refusal.ATTRIBUTE_NAME_TOO_LONG: "The key is longer than 255 bytes.",
     Refusal.USER_ID_NOT_STRING: "userId is neither a string nor a number.",
     Refusal.USER_ID_TOO_LONG: "userId is longer than 987 bytes, Braze's limit.",
+    Refusal.INVALID_USER_ID: "userId holds nothing but spaces, or control characters.",
     Refusal.MEMBERSHIP_NOT_BOOLEAN: "A membership must be the JSON value true or false.",
     Refusal.VALUE_NOT_SCALAR: "A computed trait must be a string, a number or a boolean.",
     Refusal.VALUE_TOO_LONG: "The string is longer than 255 characters, Braze's limit.",
     Refusal.UNREADABLE_TIMESTAMP: "A timestamp is not ISO 8601, or lies outside 1970 to 3000.",
-    Refusal.BAD_REQUEST: "type is none of identify, track, page, screen, group and alias.",
+    Refusal.BAD_REQUEST: (
+        "type is none of identify, track, page, screen, group and alias, or not the path's; or a "
+        "body has no array `batch`."
+    ),
     Refusal.NO_USER_ANON_ID: "The message has neither userId nor anonymousId.",
     Refusal.ID_NOT_STRING: "userId, anonymousId, groupId or previousId is not a string.",
     Refusal.ID_REQUIRED: "A group call must have a groupId, an alias call a previousId.",
@@ -113,6 +129,12 @@ REASONS: dict[str, str] = {
     Refusal.EVENT_NOT_STRING: "The event of a track call must be a string.",
     Refusal.TRAITS_NOT_OBJECT: "traits must be a JSON object.",
     Refusal.PROPERTIES_NOT_OBJECT: "properties must be a JSON object.",
+    Refusal.EMPTY_BATCH: "A batch has no message.",
+    Refusal.TOO_MANY_MESSAGES: "A batch has more messages than Segment allows; send it in parts.",
+    Refusal.BODY_TOO_LARGE: "A body is longer than its route allows.",
+    Refusal.BROKEN_GZIP: "A body is not a whole gzip.",
+    Refusal.UNSUPPORTED_MEDIA_TYPE: "A body is not said to be JSON.",
+    Refusal.UNSUPPORTED_ENCODING: "A body has another Content-Encoding than gzip.",
     Skip.NO_USER_ID: "The message has no userId; only identified users are synced.",
     Skip.NOT_AN_AUDIENCE_MESSAGE: "The message speaks of no audience, journey step or trait.",
     Skip.PLAIN_IDENTIFY: "An identify call that Engage did not make: no audience is meant.",

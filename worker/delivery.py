@@ -35,7 +35,7 @@ TODO = {
     "that the plan is active; permissions are fixed at creation, so make a new key.",
     "wrong_address": "Check PERSONA_SYNC_BRAZE_ENDPOINT: there is no /users/track there.",
     "redirected": "Check PERSONA_SYNC_BRAZE_ENDPOINT: it answers with a redirect.",
-    "valve": "Braze refuses too many objects. Look at the dead letters, mend the cause, resume.",
+    "valve": "Look at the dead letters, mend the cause, resume.",
 }
 
 
@@ -56,6 +56,8 @@ class DeliveryPolicy:
     backoff_base: timedelta = timedelta(milliseconds=500)
     backoff_cap: timedelta = timedelta(seconds=60)
     longest_reservation_ms: int = 500
+    # The same text, naming the variables by which the secrets of this deployment are set.
+    named: Callable[[str], str] = str
     update_existing_only: bool = False
 
 
@@ -346,7 +348,8 @@ class Delivery:
         elif outcome.course is Course.STOP:
             tools.record(
                 facts.DestinationStopped(
-                    reason=outcome.reason, todo=TODO.get(outcome.reason, "Look at the reason.")
+                    reason=outcome.reason,
+                    todo=policy.named(TODO.get(outcome.reason, "Look at the reason.")),
                 )
             )
         if learned.valve_tripped:

@@ -222,7 +222,7 @@ class Flow:
             if tools.recollection.has_doubts:
                 self.recollect()
             if tools.clock() >= until:
-                tally.ended = "budget"
+                tally.ended = "time_over"
                 self._ring_if_left(partition, lane, token)
                 break
             # While full requests wait there is nothing to gather.
@@ -308,7 +308,7 @@ class Flow:
         """Do some of the work on many users: a resync, a flush, what new rules make necessary."""
         self._bells.clear(TaskName.SWEEP, partition)
         tally = self._sweeping.drain(partition, self._tools.clock() + self._policy.budget)
-        if tally.ended == "budget":
+        if tally.ended == "time_over":
             self.ring(TaskName.SWEEP, partition)
         return tally
 
@@ -336,11 +336,13 @@ class Flow:
             self._forgetting.forwarding.probe(now, self._policy.probe_interval_ms)
         destination = tools.allowance.destination()
         may_send = destination.stop is None and destination.until_ms <= now + _AHEAD_MS
+        users_lost = 0
         for partition in range(self._policy.partitions):
             for claim_id in tools.memberships.expired_claims(partition, now):
                 settled = tools.memberships.void(partition, claim_id)
                 if settled.users:
                     tally.void += 1
+                    users_lost += settled.users
                     tools.record(facts.ClaimVoid(claim=claim_id, users=settled.users))
             self._watch.let_go(partition, now)
             if self._inbox.has_work(partition) and self.ring(TaskName.ACCEPT, partition):
@@ -354,6 +356,8 @@ class Flow:
             self._forgetting.go_on(partition, now)
             if self._sweeping.has_work(partition) and self.ring(TaskName.SWEEP, partition):
                 tally.rung.append(TaskName.SWEEP)
+        if tally.void:
+            tools.record(facts.WorkerLost(claims=tally.void, users=users_lost))
         self._watch.look(now)
         self._reload.look()
         return tally

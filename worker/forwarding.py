@@ -79,7 +79,7 @@ class Forwarding:
         tools, tally = self._tools, ForwardTally()
         while not tools.wait(0):
             if tools.clock() >= until:
-                tally.ended = "budget"
+                tally.ended = "time_over"
                 return tally
             if not self.has_work(partition, tools.allowance.now_ms()):
                 tally.ended = "empty" if self.may_go() else "paused"

@@ -9,10 +9,17 @@ from redis.exceptions import RedisError
 
 from worker.metric import OTHER
 from worker.observe.metrics import AUDIENCE
-from worker.observe.server_metrics import AudienceReading, LaneReading, ServerReading
+from worker.observe.server_metrics import (
+    AudienceReading,
+    BudgetReading,
+    LaneReading,
+    ServerReading,
+)
 from worker.pipeline.schedule import Lane
 from worker.snapshot import LaneSnapshot, Sources, take
 from worker.stores.audience_books import AudienceBook, AudienceBooks
+from worker.stores.budget import Budget
+from worker.stores.mode import ModeStore
 from worker.stores.publication import Publication
 from worker.stores.server import Server
 from worker.stores.sweeps import Sweeps
@@ -27,6 +34,10 @@ class Scraped(Sources, Protocol):
     def publication(self) -> Publication: ...
     @property
     def sweeps(self) -> Sweeps: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def mode(self) -> ModeStore: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,18 @@ class ServerReader:
                 self.stores.audience_books.read(self.partitions, seen.now_ms), seen.now_ms
             ),
             registry_refused=self.stores.publication.read().fault is not None,
+            mode=self.stores.mode.read().mode or "live",
+            budget=self._budget(seen.now_ms),
             sweeps=sum(len(self.stores.sweeps.unfinished(p)) for p in range(self.partitions)),
+        )
+
+    def _budget(self, now_ms: int) -> BudgetReading:
+        budget = self.stores.budget
+        return BudgetReading(
+            today=budget.today(self.partitions, now_ms),
+            per_day=budget.per_day or 0,
+            per_audience=budget.per_audience or 0,
+            held=sum(item.users for item in budget.held(self.partitions, now_ms)),
         )
 
     def _lane(self, lane: Lane, seen: LaneSnapshot, now_ms: int) -> LaneReading:

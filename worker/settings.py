@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.durations import Duration
@@ -20,8 +27,16 @@ from worker.durations import Duration
 ADDRESS_FILE = "server.json"
 
 
+# How the message of an empty key file ends.
+KEY_INTO_IT = "Write a REST API key with the permission users.track into it."
+
+
 class NothingRunning(Exception):
-    """No server is configured, and none was started here. The message says what to do."""
+    """No server is configured, and none runs in `data_dir`. The message says what to do."""
+
+    def __init__(self, message: str, data_dir: Path | None = None) -> None:
+        super().__init__(message)
+        self.data_dir = data_dir
 
 
 class WrongSettings(Exception):
@@ -40,6 +55,14 @@ _ADDRESS = re.compile(
     r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})", re.ASCII
 )
 HostPort = Annotated[str, AfterValidator(_host_and_port)]
+
+
+def _upper(given: object) -> object:
+    return given.strip().upper() if isinstance(given, str) else given
+
+
+def _lower(given: object) -> object:
+    return given.strip().lower() if isinstance(given, str) else given
 
 
 class Settings(BaseSettings):
@@ -268,7 +291,9 @@ class Settings(BaseSettings):
         None, description="A file that holds them; replaced while running, it is taken up."
     )
     shared_secret: SecretStr | None = Field(
-        None, description="The Shared Secret of Segment's webhook, which signs what it sends."
+        None,
+        description="The Shared Secret of Segment's webhook, which signs what it sends. Two with a "
+        "comma between while one is replaced; so a secret has none itself.",
     )
     shared_secret_file: Path | None = Field(
         None, description="A file that holds it; replaced while running, it is taken up."
@@ -276,7 +301,7 @@ class Settings(BaseSettings):
     webhook_token: SecretStr | None = Field(
         None,
         description="A bearer token that a webhook with batching must send as well, since Segment "
-        "signs the first message of a batch only.",
+        "signs the first message of a batch only. Two with a comma between while one is replaced.",
     )
     webhook_token_file: Path | None = Field(
         None, description="A file that holds it; replaced while running, it is taken up."
@@ -308,7 +333,10 @@ class Settings(BaseSettings):
         "load balancers, so that they do not meet a closed one.",
     )
     producer_connections: int = Field(
-        1_000, ge=1, le=60_000, description="Connections of one process; further ones get 503."
+        1_000,
+        ge=1,
+        le=60_000,
+        description="Connections of one process; further ones get 503, but for health checks.",
     )
     producer_bytes_held: int = Field(
         64_000_000,
@@ -335,10 +363,12 @@ class Settings(BaseSettings):
         description="A file that a worker touches every 2 s while its main loop turns and the "
         "broker hears it, for a health check that costs nothing; one for each worker.",
     )
-    log_level: str = Field(
+    log_level: Annotated[str, BeforeValidator(_upper)] = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
     )
-    log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
+    log_format: Annotated[str, BeforeValidator(_lower)] = Field(
+        "console", pattern="^(console|json)$", description="console or json."
+    )
 
     @model_validator(mode="after")
     def _lease_outlives_a_request(self) -> Self:
@@ -370,10 +400,11 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def load(cls) -> Self:
-        """Read the environment. Raises WrongSettings, naming each variable that is wrong."""
+    def load(cls, **instead: Any) -> Self:
+        """Read the environment; `instead` is taken in the place of what it says. Raises
+        WrongSettings, naming each variable that is wrong."""
         try:
-            return cls()
+            return cls(**instead)
         except ValidationError as error:
             raise WrongSettings("\n".join(_said(item) for item in error.errors())) from None
 
@@ -398,7 +429,8 @@ class Settings(BaseSettings):
         if address is None:
             raise NothingRunning(
                 f"No server is running in {self.data_dir}. Start one with `persona-sync up`, or "
-                "set PERSONA_SYNC_REDIS_URL to your Redis or Valkey."
+                "set PERSONA_SYNC_REDIS_URL to your Redis or Valkey.",
+                self.data_dir,
             )
         return address
 
@@ -438,12 +470,26 @@ class Settings(BaseSettings):
     def api_key(self) -> str:
         """The Braze key as it is now: its file is read anew each time. Raises WrongSettings."""
         found = _secret(self.braze_api_key, self.braze_api_key_file)
+        if not found and self.braze_api_key_file:
+            raise WrongSettings(
+                f"PERSONA_SYNC_BRAZE_API_KEY_FILE: {self.braze_api_key_file} is empty. "
+                f"{KEY_INTO_IT}"
+            )
         if not found:
             raise WrongSettings(
                 "Set PERSONA_SYNC_BRAZE_API_KEY, or PERSONA_SYNC_BRAZE_API_KEY_FILE to a file "
                 "that holds it: a REST API key with the permission users.track."
             )
         return found
+
+    def named_as_set(self, text: str) -> str:
+        """The same text; a secret that comes from a file goes by the variable of that file."""
+        for name in type(self).model_fields:
+            if name.endswith("_file") and getattr(self, name) is not None:
+                variable = f"PERSONA_SYNC_{name.upper()}"
+                if variable not in text:
+                    text = re.sub(rf"\b{variable.removesuffix('_FILE')}\b", variable, text)
+        return text
 
     def notice_webhook_url(self) -> str | None:
         """Where notices go as it is now: its file is read anew each time. Raises WrongSettings."""
@@ -474,7 +520,8 @@ def _secret(value: SecretStr | None, file: Path | None) -> str | None:
         try:
             return file.read_text().strip() or None
         except OSError as error:
-            raise WrongSettings(f"The secret's file {file} cannot be read: {error}") from None
+            why = error.strerror
+            raise WrongSettings(f"The secret's file {file} cannot be read: {why}") from None
     return value.get_secret_value() if value and value.get_secret_value() else None
 
 

@@ -47,7 +47,7 @@ class Sweeping:
                 tally.done += self._said_if_done(partition, sweep)
             now = self.clock()
             if now >= until:
-                tally.ended = "budget"
+                tally.ended = "time_over"
                 break
             self.wait(now - began)
         return tally

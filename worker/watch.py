@@ -1,5 +1,5 @@
-"""What a person should know: budgets that are spent, audiences that flip far more than usual, and
-other facts that are worth a notice; and the way of a notice to the webhook.
+"""What a person should know: budgets that are spent, audiences that flip far more than usual,
+outages, and other facts that are worth a notice; and the way of a notice to the webhook.
 
 Part of each tick. Nothing here ends, holds or delays a delivery but the budget, which lets go.
 """
@@ -11,6 +11,7 @@ from datetime import timedelta
 from worker.durations import to_ms
 from worker.observe.noted import Noted
 from worker.observe.webhook import Webhook
+from worker.outages import Outages
 from worker.pipeline import facts
 from worker.pipeline.retry import delay
 from worker.pipeline.surprise import HOURS, SurprisePolicy, is_unusual, usual
@@ -89,6 +90,7 @@ class Watch:
     notices: Notices
     noted: Noted
     record: Record
+    outages: Outages
     courier: Courier | None = None
     partitions: int = 1
     policy: SurprisePolicy = field(default_factory=SurprisePolicy)
@@ -102,13 +104,16 @@ class Watch:
         spent = {item.audience: self.budget.per_audience or 0 for item in each}
         if in_all is not None:
             spent[""] = self.budget.per_day or 0
-        names = {f"budget:{now_ms // DAY_MS}:{audience}": audience for audience in spent}
+        # A bound that was raised, and is spent as well, is said anew.
+        names = {f"budget:{now_ms // DAY_MS}:{bound}:{name}": name for name, bound in spent.items()}
         for name in self.notices.first(list(names), 2 * DAY_MS):
             audience = names[name]
             self.record(facts.BudgetReached(audience=audience, limit=spent[audience]))
 
     def look(self, now_ms: int) -> None:
-        """About once a minute, see what is unusual. Then give the notices that there are."""
+        """See whether Braze answers and, about once a minute, what is unusual. Then give the
+        notices that there are."""
+        self.outages.look(now_ms)
         if self.policy.factor > 0 and self.notices.first(["look"], _LOOK_EVERY_MS):
             hour, into = divmod(now_ms, HOUR_MS)
             self._look_at(hour, into / HOUR_MS)

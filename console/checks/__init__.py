@@ -1,1 +1,1 @@
-"""What `persona-sync check` looks at: settings, server, Braze, and what runs."""
+"""What `persona-sync check` looks at: settings, server, Braze, what runs, and the producer."""

@@ -25,14 +25,12 @@ BRAZE_CHECKS = ("braze", "braze_key", "braze_clock", "braze_read_back")
 # Nobody has this id; an export of it shows whether exports are allowed.
 NOBODY = "persona-sync-check"
 _PROBE_ANSWER = "valid data must be provided"
-_WAIT = "Wait, and look at https://status.braze.com; nothing is lost meanwhile."
+WAIT = "Wait, and look at https://status.braze.com; nothing is lost meanwhile."
+_NOT_BRAZE = "Check PERSONA_SYNC_BRAZE_ENDPOINT: another kind of server seems to be there."
 _LATE = {
-    Trouble.TIMEOUT: ("does not answer in time", _WAIT),
-    Trouble.RESET: ("breaks the connection off", _WAIT),
-    Trouble.UNREADABLE: (
-        "answers with something that is no HTTP",
-        "Check PERSONA_SYNC_BRAZE_ENDPOINT: another kind of server seems to be there.",
-    ),
+    Trouble.TIMEOUT: ("does not answer in time", WAIT),
+    Trouble.RESET: ("breaks the connection off", WAIT),
+    Trouble.UNREADABLE: ("answers with something that is no HTTP", _NOT_BRAZE),
 }
 
 
@@ -92,16 +90,15 @@ def judge(reply: Reply, place: str, now: float) -> tuple[Finding, Finding]:
     if outcome.course is Course.WAIT:
         busy = unseen("braze_key", f"{said}: the limit of requests is used up; try again later")
         return good("braze", said), busy
-    if outcome.course is Course.FAILING:
-        return bad("braze", f"{said}: it is in trouble", _WAIT), unseen("braze_key", said)
-    if 200 <= status < 300 or _PROBE_ANSWER in _message(reply).lower():
-        return good("braze", said), good("braze_key", "the key is taken, and may write attributes")
+    is_ok = 200 <= status < 300
+    if outcome.course is Course.FAILING and not is_ok:
+        return bad("braze", f"{said}: it is in trouble", WAIT), unseen("braze_key", said)
+    if outcome.course is Course.FINE and (is_ok or _PROBE_ANSWER in _message(reply).lower()):
+        # The probe is empty on purpose, so that a 400 is what is right.
+        way = good("braze", f"{place} answers an empty request as expected ({status})")
+        return way, good("braze_key", "the key is taken, and may write attributes")
     return (
-        bad(
-            "braze",
-            f"{said}, but not as Braze does",
-            "Check PERSONA_SYNC_BRAZE_ENDPOINT: another kind of server seems to be there.",
-        ),
+        bad("braze", f"{said}, but not as Braze does: this is not Braze", _NOT_BRAZE),
         unseen("braze_key", f"Braze is not at {place}"),
     )
 

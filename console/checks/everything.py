@@ -1,13 +1,13 @@
 """All checks in their order. Each looks for itself: one that fails does not hide the others."""
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote, urlsplit
 
 from console.checks.braze import BRAZE_CHECKS, look_at_braze
 from console.checks.finding import Finding, all_unseen, cleaned
+from console.checks.producer import PRODUCER_CHECKS, look_at_producer
 from console.checks.running import RUNNING_CHECKS, look_at_running
 from console.checks.server import SERVER_CHECKS, look_at_server
 from console.checks.settings import look_at_audiences, look_at_settings
@@ -25,10 +25,13 @@ def check_everything(
     Findings never show a secret: those that the settings hold are blotted out last of all, where
     something repeats what is not ours.
     """
-    settings, findings = look_at_settings(load, os.environ)
-    if settings is None:
-        names = ("audiences", *SERVER_CHECKS, *BRAZE_CHECKS, *RUNNING_CHECKS)
+    read, findings = look_at_settings(load, os.environ)
+    if read is None:
+        names = (
+            "audiences", *SERVER_CHECKS, *BRAZE_CHECKS, *RUNNING_CHECKS, *PRODUCER_CHECKS,
+        )  # fmt: skip
         return [*findings, *all_unseen(names, "the settings cannot be read")]
+    settings = read.settings
     findings.append(look_at_audiences(settings))
     client, found = look_at_server(settings, wall)
     findings += found
@@ -40,24 +43,15 @@ def check_everything(
         stores = make_stores(settings)
         with stores.client:
             findings += look_at_running(stores, settings)
-    return without_secrets(named_as_set(findings, settings), secrets_of(settings))
+    findings += look_at_producer(settings)
+    return without_secrets(
+        named_as_set(read.without_guesses(findings), settings), secrets_of(settings)
+    )
 
 
 def named_as_set(findings: Iterable[Finding], settings: Settings) -> list[Finding]:
     """The same findings; a secret that comes from a file goes by the variable of that file."""
-    names = [
-        f"PERSONA_SYNC_{name.removesuffix('_file').upper()}"
-        for name in type(settings).model_fields
-        if name.endswith("_file") and name.removesuffix("_file") in type(settings).model_fields
-        if getattr(settings, name) is not None
-    ]
-
-    def named(text: str) -> str:
-        for name in names:
-            if f"{name}_FILE" not in text:
-                text = re.sub(rf"\b{name}\b", f"{name}_FILE", text)
-        return text
-
+    named = settings.named_as_set
     return [
         Finding(it.check, it.ok, named(it.detail), named(it.todo) if it.todo else None)
         for it in findings

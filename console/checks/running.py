@@ -2,6 +2,7 @@
 
 from redis.exceptions import RedisError
 
+from console.checks.braze import WAIT
 from console.checks.finding import Finding, all_unseen, bad, good, unseen
 from console.checks.rules import look_at_rules
 from console.paper import many
@@ -10,6 +11,7 @@ from console.standing import bounds_of, destination_state, iso, state_said
 from worker.bootstrap import Stores
 from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
 from worker.delivery import TODO
+from worker.pipeline.reply import Trouble
 from worker.pipeline.schedule import Lane
 from worker.settings import Settings
 from worker.stores.allowance import OPERATOR
@@ -35,6 +37,7 @@ BELLS_MANY = 1_000
 _NAMED = 5
 
 _MEND = "Look at `persona-sync status`, and mend what keeps Braze from answering."
+_NO_WAY = "Mend the way there: the line `braze` says where it ends."
 
 
 def look_at_running(stores: Stores | None, settings: Settings, why: str = "") -> list[Finding]:
@@ -140,6 +143,8 @@ def _destination(stores: Stores, _: Settings) -> Finding:
     found, now = stores.allowance.destination(), stores.allowance.now_ms()
     state, reason, until = destination_state(found, now)
     if state == "connected":
+        if stores.mode.read().mode == "shadow":
+            return good("destination", "nothing is sent to it: this is a shadow")
         return good("destination", "connected: nothing holds it back")
     stands = state_said(state, reason, iso(until) if until else None)
     if found.stop == OPERATOR:
@@ -151,7 +156,7 @@ def _destination(stores: Stores, _: Settings) -> Finding:
     elif found.stop:
         todo = TODO.get(found.stop, _MEND)
     elif state == "unreachable":
-        todo = _MEND
+        todo = _NO_WAY if reason == Trouble.NOT_CONNECTED else WAIT
     else:
         return good("destination", f"{stands}; this passes")
     return bad("destination", stands, todo)
@@ -176,7 +181,7 @@ def _registry(stores: Stores, _: Settings) -> Finding:
     )
 
 
-def _mode(stores: Stores, _: Settings) -> Finding:
+def _mode(stores: Stores, settings: Settings) -> Finding:
     mode = stores.mode.read().mode
     if mode == "shadow":
         return good(
@@ -187,7 +192,15 @@ def _mode(stores: Stores, _: Settings) -> Finding:
         )
     if mode == "forgetting":
         return good("mode", "going live: what shadow acknowledged is being made unknown")
-    return good("mode", "live: changes are sent to Braze" if mode else "no worker has started yet")
+    left = (
+        "Unset PERSONA_SYNC_ADOPT_SHADOW: going live is over, and left set it decides unasked "
+        "after the next shadow."
+    )
+    return good(
+        "mode",
+        "live: changes are sent to Braze" if mode else "no worker has started yet",
+        left if mode == "live" and settings.mode == "live" and settings.adopt_shadow else None,
+    )
 
 
 def _budget(stores: Stores, settings: Settings) -> Finding:

@@ -10,8 +10,6 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -19,6 +17,8 @@ from redis.exceptions import TimeoutError as ServerSlow
 
 from console.checks.finding import Finding, all_unseen, bad, from_outside, good, unseen
 from console.checks.network import refusal
+from console.checks.refusals import NEWER, refused
+from console.up_lock import is_held
 from worker.bootstrap import OLDEST_SERVER, connect
 from worker.settings import NothingRunning, Settings, WrongSettings
 from worker.stores.keys import CHECK, PARTITIONS_KEY
@@ -39,7 +39,6 @@ SERVER_CHECKS = ("server", "broker", *AFTER_SERVER)
 CLOCK_WARNING_SECONDS = 2.0
 CLOCK_BAD_SECONDS = 60.0
 
-_NEWER = "Use Redis 7.0 or later, Valkey, or the embedded server (`persona-sync up`)."
 _START = "Start one with `persona-sync up`, or set PERSONA_SYNC_REDIS_URL to your Redis or Valkey."
 
 
@@ -48,7 +47,7 @@ def look_at_server(
 ) -> tuple[Server | None, list[Finding]]:
     """A client if the server answers, and what was found. The caller closes the client."""
     client, first = _reach(settings)
-    broker = _broker(settings)
+    broker = _broker(settings, answers=client is not None)
     if client is None:
         return None, [first, broker, *all_unseen(AFTER_SERVER, "the server does not answer")]
     try:
@@ -69,10 +68,26 @@ def look_at_server(
     ]
 
 
+def dangers(settings: Settings) -> list[Finding]:
+    """How a configured server may lose what was accepted: none for the embedded one, nor for one
+    that does not tell. Raises redis-py's errors if it does not answer."""
+    if settings.is_embedded:
+        return []
+    with connect(settings.server_url()) as client:
+        try:
+            info = client.info()
+        except ResponseError:
+            return []
+        return [found for found in (_persistence(client, info), _eviction(info)) if not found.ok]
+
+
 def _reach(settings: Settings) -> tuple[Server | None, Finding]:
     try:
         url = settings.server_url()
     except NothingRunning:
+        if is_held(settings.data_dir):
+            said = f"the server in {settings.data_dir} is just being started by `persona-sync up`"
+            return None, bad("server", said, "Check again in a few seconds; see what `up` prints.")
         return None, bad("server", f"no server is running in {settings.data_dir}", _START)
     except WrongSettings:
         return None, unseen("server", "PERSONA_SYNC_REDIS_URL is wrong")
@@ -80,10 +95,13 @@ def _reach(settings: Settings) -> tuple[Server | None, Finding]:
     return (connect(url) if finding.ok else None), finding
 
 
-def _broker(settings: Settings) -> Finding:
+def _broker(settings: Settings, *, answers: bool) -> Finding:
+    """`answers`: the server does."""
     try:
         broker = settings.celery_broker_url()
         if broker == settings.server_url():
+            if not answers:
+                return unseen("broker", "it is the same server, which does not answer")
             return good("broker", "the same server")
     except NothingRunning:
         pass
@@ -125,7 +143,7 @@ def ping(url: str, check: str, setting: str) -> Finding:
         how = _network_trouble(error) or f"answers: {_said(error)}"
         todo = f"See that the server runs and that {setting} is right."
         if "unknown command" in str(error):
-            how, todo = "does not know the greeting of Redis 6 and later", _NEWER
+            how, todo = "does not know the greeting of Redis 6 and later", NEWER
         return bad(check, f"{place} {how}", todo)
     return good(check, f"{place} answers")
 
@@ -152,7 +170,7 @@ def _version(info: Mapping[str, Any]) -> Finding:
         return bad(
             "server_version",
             f"{name} {shown}; 7.0 or later is needed, for scripts that drain a full memory",
-            _NEWER,
+            NEWER,
         )
     return good("server_version", f"{name} {shown}")
 
@@ -223,13 +241,6 @@ def _writable(client: Server, info: Mapping[str, Any]) -> Finding:
         # own, too.
         client.set(CHECK, 1, px=1_000)
         client.eval("return redis.call('EXISTS', KEYS[1])", 1, CHECK)
-    except ReadOnlyError:
-        role = "a read-only replica" if info.get("role") == "slave" else "read-only"
-        return bad(
-            check, f"the server is {role}", "Let PERSONA_SYNC_REDIS_URL name the primary server."
-        )
-    except OutOfMemoryError:
-        return bad(check, "its memory is full", "Give the server more memory (`maxmemory`).")
     except NoPermissionError as error:
         return bad(
             check,
@@ -237,18 +248,9 @@ def _writable(client: Server, info: Mapping[str, Any]) -> Finding:
             "Give the user all commands on keys ps1:* (ACL: ~ps1:* +@all -@dangerous +info).",
         )
     except RedisError as error:
-        if str(error).startswith("NOREPLICAS"):
-            return bad(
-                check,
-                "too few replicas are connected, so that it takes no writes",
-                "Bring the replicas back, or lower `min-replicas-to-write`.",
-            )
-        if str(error).startswith("MISCONF"):
-            return bad(
-                check,
-                "it cannot write to its disk, so that it takes no writes",
-                "See the server's log, and whether its disk is full.",
-            )
+        found = refused(error, is_replica=info.get("role") == "slave")
+        if found is not None:
+            return bad(check, *found)
         return bad(check, f"a write was refused: {_said(error)}", "See the server's log.")
     return good(check, "it takes writes and scripts")
 

@@ -1,41 +1,109 @@
 """Settings and audiences.yaml: what is wrong in them, each thing by its name."""
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-from console.checks.finding import Finding, bad, from_outside, good
+from console.checks.finding import Finding, bad, from_outside, good, unseen
 from console.paper import many
 from worker.audiences.registry import WrongRegistry, load_registry
 from worker.braze.client import UnusableKey
 from worker.braze.instances import UnknownInstance, rest_url
-from worker.settings import NothingRunning, Settings, WrongSettings
+from worker.observe.webhook import is_webhook_url
+from worker.settings import KEY_INTO_IT, NothingRunning, Settings, WrongSettings
 
 PREFIX = "PERSONA_SYNC_"
+# With one of these wrong, nothing else can be said of the deployment.
+_DECISIVE = frozenset({"mode", "data_dir"})
+# What cannot be judged while a setting has its default in the place of what was meant.
+_DECIDED_BY = {
+    "partitions": ("partitions", "inbox", "lanes", "budget", "dead_letters"),
+    "inbox_high_water": ("inbox",),
+    "memory_high_water": ("server_memory",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The settings, and the names of those that have their default because they are wrong."""
+
+    settings: Settings
+    wrong: frozenset[str] = frozenset()
+
+    def without_guesses(self, findings: Iterable[Finding]) -> list[Finding]:
+        """The findings; those that rest on a default nobody chose could not be looked at."""
+        if not self.wrong:
+            return list(findings)
+        guessed = {"settings_in_force": "a setting"}
+        for name in sorted(self.wrong & _DECIDED_BY.keys()):
+            guessed |= dict.fromkeys(_DECIDED_BY[name], f"{PREFIX}{name.upper()}")
+        return [
+            unseen(it.check, f"{guessed[it.check]} is wrong") if it.check in guessed else it
+            for it in findings
+        ]
 
 
 def look_at_settings(
     load: Callable[[], Settings], environment: Mapping[str, str]
-) -> tuple[Settings | None, list[Finding]]:
-    """The settings if they can be read at all, and everything that is wrong with them."""
-    try:
-        settings = load()
-    except WrongSettings as error:
-        return None, [bad("settings", line, _how_to_set(line)) for line in str(error).splitlines()]
+) -> tuple[Read | None, list[Finding]]:
+    """The settings if anything can be told by them, and everything that is wrong with them."""
+    read, lines = _load(load)
+    unread = [bad("settings", line, _how_to_set(line)) for line in lines]
+    if read is None:
+        return None, unread
+    found = _look(read.settings, environment)
+    return read, unread + [it for it in found if not (unread and it.ok and not it.todo)]
+
+
+def _load(load: Callable[[], Settings]) -> tuple[Read | None, list[str]]:
+    """Read them with defaults for those that are wrong, and a line for each of these."""
+    wrong: set[str] = set()
+    lines: list[str] = []
+    while True:
+        try:
+            if not wrong:
+                return Read(load()), []
+            fields = Settings.model_fields
+            settings = Settings.load(**{name: fields[name].default for name in wrong})
+            return Read(settings, frozenset(wrong)), lines
+        except WrongSettings as error:
+            told = str(error).splitlines()
+            lines += [line for line in told if line not in lines]
+            more = {name for line in told if (name := _first_named(line, wrong))}
+            if not more or more & _DECISIVE:
+                return None, lines
+            wrong |= more
+
+
+def _first_named(line: str, but: set[str]) -> str | None:
+    """The setting that a line is about. A rule about two names both: if it is broken still with a
+    default for the first, it is about the second, too."""
+    named = (name.lower() for name in re.findall(rf"{PREFIX}([A-Z_]+[A-Z])", line))
+    return next((name for name in named if name in Settings.model_fields and name not in but), None)
+
+
+def _look(settings: Settings, environment: Mapping[str, str]) -> list[Finding]:
     wrong = [
         found
-        for look in (_endpoint, _api_key, _proxy, _server, _broker)
+        for look in (_endpoint, _api_key, _proxy, _server, _broker, _webhook)
         if (found := look(settings)) is not None
     ]
     strange = _strange(environment)
     if wrong or strange:
-        return settings, [*wrong, *strange]
-    return settings, [good("settings", "each is set as it can be")]
+        return [*wrong, *strange]
+    return [good("settings", "each is set as it can be")]
 
 
 def look_at_audiences(settings: Settings) -> Finding:
-    """audiences.yaml: valid, and how much it declares."""
+    """audiences.yaml: there if it was named, valid, and how much it declares."""
     try:
-        registry = load_registry(settings.registry_file())
+        file = settings.registry_file()
+    except WrongSettings as error:
+        why, _, todo = str(error).partition(". ")
+        return bad("audiences", f"{why}; workers do not start without it", todo)
+    try:
+        registry = load_registry(file)
     except WrongRegistry as error:
         return bad(
             "audiences",
@@ -91,8 +159,9 @@ def _api_key(settings: Settings) -> Finding | None:
     except WrongSettings as error:
         if settings.mode == "shadow":
             return None
-        said = "PERSONA_SYNC_BRAZE_API_KEY is not set"
-        return bad("settings", str(error) if settings.braze_api_key_file else said, todo)
+        if settings.braze_api_key_file:
+            return bad("settings", str(error).removesuffix(KEY_INTO_IT).rstrip(". "), _INTO_FILE)
+        return bad("settings", "PERSONA_SYNC_BRAZE_API_KEY is not set", todo)
     return None
 
 
@@ -126,6 +195,19 @@ def _url(read: Callable[[], str], name: str) -> Finding | None:
     return None
 
 
+def _webhook(settings: Settings) -> Finding | None:
+    name = "PERSONA_SYNC_NOTICE_WEBHOOK" + ("_FILE" if settings.notice_webhook_file else "")
+    todo = f"Put an https URL into {name} (http on this machine), or unset it."
+    try:
+        url = settings.notice_webhook_url()
+    except (WrongSettings, UnicodeDecodeError):
+        said = f"{name}: the file {settings.notice_webhook_file} cannot be read"
+        return bad("settings", said, todo)
+    if url and not is_webhook_url(url):
+        return bad("settings", f"{name} holds no URL that can be posted to; no worker starts", todo)
+    return None
+
+
 def _strange(environment: Mapping[str, str]) -> list[Finding]:
     return [
         good("settings", f"{name} is no setting, and has no effect", todo)
@@ -143,6 +225,9 @@ def strange_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
             todo = f"Did you mean {close[0]}?" if close else f"Remove {name}."
             found.append((name, todo))
     return found
+
+
+_INTO_FILE = "Let it be a file that this user may read, and that holds a REST API key."
 
 
 def _how_to_set(line: str) -> str:

@@ -20,10 +20,11 @@ from console.paper import for_people, many
 from console.standing import destination_state, partitions_of
 from console.who import this_operator
 from worker.audiences.registry import load_registry
-from worker.bootstrap import Stores, make_stores
+from worker.bootstrap import Stores, make_fit_stores
 from worker.durations import parse_duration
 from worker.pipeline.notices import in_words
 from worker.settings import Settings
+from worker.stores.dead_letters import KINDS
 from worker.stores.operators import Operators
 
 app = typer.Typer(
@@ -109,15 +110,15 @@ def replay_command(
 ) -> None:
     """Try them again. What is sent is the newest value, whatever the letter says.
 
-    Changes and envelopes that were never applied are accepted anew. Exits 1 if the inbox was
-    too full for all of them: call it again later.
+    Changes and envelopes that were never applied are accepted anew; of a deletion, Braze is asked
+    again. Exits 1 if the inbox was too full for all of them: call it again later.
     """
     wanted = _wanted(reason, attribute, user, older_than, newer_than, limit)
     with _opened(wanted) as opened:
         chosen, settings = opened.chosen, opened.settings
         report: dict[str, Any] = {"dry_run": dry_run}
         if dry_run:
-            kinds = {"object": 0, "change": 0, "envelope": 0}
+            kinds = dict.fromkeys(KINDS, 0)
             with _progress("read", chosen.total) as seen:
                 for letter in (letter for page in chosen.pages(seen) for letter in page):
                     kinds[letter.kind] += 1
@@ -135,6 +136,7 @@ def replay_command(
                 "replayed": done.letters,
                 "values_due": done.due,
                 "accepted_anew": done.accepted,
+                "deletions_due": done.deletions,
                 "gone": done.gone,
                 "inbox_full": done.inbox_is_full,
             }
@@ -177,7 +179,7 @@ def drop_command(
 
 @app.command("export")
 def export_command(
-    file: Annotated[str, typer.Argument(help="A new file; - for standard output.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A new file; - for standard output.")],
     reason: Reason = None,
     attribute: Attribute = None,
     user: User = None,
@@ -220,7 +222,7 @@ class _Opened:
 def _opened(wanted: Wanted) -> Iterator[_Opened]:
     settings = Settings.load()
     registry = load_registry(settings.registry_file())
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     named = Wanted(
         wanted.reason, wanted.attribute, wanted.user, wanted.older_than, wanted.newer_than,
         wanted.limit, registry.attributes(),
@@ -276,7 +278,7 @@ def _ask(question: str) -> None:
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Tells on standard error how far it is: a bar, or a line now and then."""
     out = Console(stderr=True)
-    if not out.is_terminal:
+    if not (out.is_terminal and total):
         yield _said_now_and_then(what, total)
         return
     columns = (TextColumn(f"letters {what}"), BarColumn(), MofNCompleteColumn())
@@ -308,6 +310,10 @@ def _lines_of(file: str, force: bool, dry_run: bool) -> Iterator[Callable[[bytes
         sys.stdout.buffer.flush()
         return
     target = Path(file)
+    if target.is_dir():
+        raise typer.BadParameter(f"{file or '.'} is a folder; name a file in it")
+    if target.exists() and not target.is_file():
+        raise typer.BadParameter(f"{file} is no file; - is standard output")
     if target.exists() and not force:
         raise typer.BadParameter(f"{file} exists; give --force, or another name")
     draft = target.with_name(f"{target.name}.part")
@@ -358,13 +364,18 @@ def _show_letters(report: dict[str, Any]) -> None:
         table.add_row(
             letter["at"],
             letter["user"] or f"(envelope {letter['entry']})",
-            values or many(letter["changes"], "change"),
+            values or _content(letter),
             letter["reason"],
             letter["request"] or "",
         )
     out.print(table)
     more = "; there are more that fit" if report["more"] else ""
     out.print(f"{len(report['letters'])} of {_letters(report['total'])}{more}.")
+
+
+def _content(letter: dict[str, Any]) -> str:
+    """What a letter without values of its own holds."""
+    return "the profile" if letter["kind"] == "deletion" else many(letter["changes"], "change")
 
 
 def _show_groups(report: dict[str, Any]) -> None:
@@ -394,6 +405,8 @@ def _show_replay(report: dict[str, Any]) -> None:
             f"{many(report['values_due'], 'value')}, accepted anew: "
             f"{many(report['accepted_anew'], 'change')}."
         )
+        if report["deletions_due"]:
+            said += f"\nBraze is asked again to delete {many(report['deletions_due'], 'profile')}."
         if report["gone"]:
             said += f"\n{_letters(report['gone'])} had gone meanwhile."
         if report["inbox_full"]:

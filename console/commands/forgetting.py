@@ -7,17 +7,24 @@ from uuid import uuid4
 
 import typer
 
+from console.who import this_operator
 from producer.envelopes import Addressed
 from producer.publish import Producer
 from producer.refusals import ProducerRefused
+from worker.bootstrap import make_stores
 from worker.contract import USER_ID_MAX_BYTES, Deletion, partition_of
 from worker.durations import format_duration
 from worker.settings import Settings
+from worker.stores.operators import Operators
 
 
 def forget_command(
     user_id: Annotated[str, typer.Argument(metavar="USER", help="The user id.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Delete a user: state, pending sends, dead letters, journal. It cannot be undone.
@@ -37,9 +44,12 @@ def forget_command(
     except ProducerRefused as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
+    operator = this_operator(by)
+    _note(settings, operator, envelope.id)
     if as_json:
         said = {
             "accepted": True,
+            "by": operator,
             "envelope": envelope.id,
             "skipped_for": format_duration(settings.deletion_memory),
             "forwarded": settings.forward_deletes,
@@ -47,6 +57,14 @@ def forget_command(
         print(json_module.dumps(said))
     else:
         print("Accepted; `persona-sync trace USER` says when it is done.")
+
+
+def _note(settings: Settings, by: str, envelope: str) -> None:
+    """Write down who did it; the user is not named, since the journal outlives them."""
+    stores = make_stores(settings)
+    with stores.client:
+        operators = Operators(stores.client, settings.same_attribute_gap, settings.journal_bytes)
+        operators.note(by, "forget", envelope)
 
 
 def _confirm(settings: Settings) -> None:

@@ -27,17 +27,19 @@ from worker.settings import Settings, read_address
 
 
 def import_command(
-    file: Annotated[str, typer.Argument(help="NDJSON, plain or gzip; - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="NDJSON, plain or gzip; - for standard input.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
     source: Annotated[
-        str, typer.Option(help="The name by which these messages are shown later.")
+        str, typer.Option(metavar="NAME", help="The name by which these messages are shown later.")
     ] = "import",
     as_acknowledged: Annotated[
         bool,
         typer.Option("--as-acknowledged", help="Braze holds what the file says; do not send it."),
     ] = False,
     patience: Annotated[
-        str, typer.Option(help="How long to wait while the inbox takes nothing.")
+        str, typer.Option(metavar="SPAN", help="How long to wait while the inbox takes nothing.")
     ] = format_duration(PATIENCE),
 ) -> None:
     """Take in a file of Segment messages. Started again after a kill, it goes on.

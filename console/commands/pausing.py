@@ -9,7 +9,7 @@ import typer
 
 from console.standing import destination_state, iso, stop_said
 from console.who import one_line, this_operator
-from worker.bootstrap import Stores, make_stores
+from worker.bootstrap import Stores, make_fit_stores
 from worker.pipeline.facts import DestinationResumed
 from worker.pipeline.notices import in_words, notice_of
 from worker.settings import Settings
@@ -131,7 +131,7 @@ def _say(report: dict[str, Any], as_json: bool, said: str) -> None:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[tuple[Stores, Operators]]:
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     with stores.client:
         yield (
             stores,

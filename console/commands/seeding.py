@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -20,7 +22,7 @@ from console.paper import for_people, many
 from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
 from console.standing import destination_state
 from console.who import this_operator
-from worker.bootstrap import Stores, make_stores
+from worker.bootstrap import Stores, make_fit_stores
 from worker.braze.client import UnusableKey
 from worker.braze.instances import rest_url
 from worker.braze.readback import ReadBack
@@ -55,12 +57,12 @@ def seed_command(
         raise typer.BadParameter("standard input holds the users; give --yes", param_hint="--yes")
     settings = Settings.load()
     base_url = _base_url(settings)
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     reading = ReadBack(
         base_url,
         settings.api_key,
         connect=settings.braze_connect_timeout,
-        total=settings.braze_request_timeout * 3,  # 50 whole profiles
+        total=_answer_within(settings),
         proxy=settings.braze_proxy,
     )
     listed = _listed(users) if users is not None else None
@@ -82,6 +84,8 @@ class _Seed:
         users: Sequence[str] | None,
         by: str,
     ) -> None:
+        self._settings = settings
+        self._place = urlsplit(_base_url(settings)).netloc
         self._stores = stores
         self._users = users
         self._by = by
@@ -119,17 +123,17 @@ class _Seed:
                 self._tell_of_the_inbox()
                 if not yes:
                     _confirm()
-                self._seeder.try_access()
+                self._try_access()
                 self._pause()
             with _bar(estimate.users + (before.users if before else 0)) as self._show:
                 self._seeder.run(self._users, go_on=True)
             self._operators.note(self._by, "seed", _said(self._seeder.done))
             self._resume()
         except Stuck as stuck:
-            _tell(f"{stuck} {self._left()}")
+            _tell(f"{self._settings.named_as_set(str(stuck))} {self._left()}")
             code = 1
         except UnusableKey as error:
-            _tell(f"{error}. {self._left()}")
+            _tell(f"{self._settings.named_as_set(str(error))}. {self._left()}")
             code = 2
         except KeyboardInterrupt:
             _tell(f"Interrupted. {self._left()}")
@@ -140,6 +144,13 @@ class _Seed:
         elif code == 0:
             _show_report(report)
         raise typer.Exit(code)
+
+    def _try_access(self) -> None:
+        """An answer may take long, or not come: who waits is told for what."""
+        seconds = _answer_within(self._settings).total_seconds()
+        _tell(f"Asking {self._place} whether we may read; an answer takes {seconds:g} s at most.")
+        self._show = lambda progress, waiting: _tell(f"Waiting: {waiting}") if waiting else None
+        self._seeder.try_access()
 
     def _tell_of_the_inbox(self) -> None:
         waiting = sum(self._stores.inbox.size(p) for p in range(self._partitions))
@@ -200,6 +211,10 @@ def _base_url(settings: Settings) -> str:
     return base_url
 
 
+def _answer_within(settings: Settings) -> timedelta:
+    return settings.braze_request_timeout * 3  # 50 whole profiles
+
+
 def _listed(file: str) -> list[str]:
     """The ids of a file, each once, in order."""
     try:
@@ -220,8 +235,9 @@ def _tell(text: str) -> None:
 
 
 def _estimate_said(estimate: Estimate, before: Progress | None) -> str:
+    have = "has" if estimate.users == 1 else "have"
     said = (
-        f"{estimate.users:,} of {many(estimate.known, 'user')} have values of which nobody knows "
+        f"{estimate.users:,} of {many(estimate.known, 'user')} {have} values of which nobody knows "
         f"what Braze holds: {many(estimate.values, 'value')}.\n"
         f"To read them takes {many(estimate.requests, 'request')}, {_span(estimate.minutes)} at "
         f"{estimate.per_minute:,} a minute, and may save up to "

@@ -16,17 +16,25 @@ from worker.settings import Settings
 
 
 def send_command(
-    user: Annotated[str | None, typer.Argument(help="The user id.")] = None,
-    key: Annotated[str | None, typer.Argument(help="The audience or trait key.")] = None,
-    value: Annotated[
-        str | None, typer.Argument(help='JSON: true, false; for traits also 12, "gold" or gold.')
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="The user id.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="The audience or trait key.")
     ] = None,
-    at: Annotated[str | None, typer.Option(help="Event time, ISO 8601; without: now.")] = None,
+    value: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VALUE", help='JSON: true, false; for traits also 12, "gold" or gold.'
+        ),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Event time, ISO 8601; without: now.")
+    ] = None,
     change_class: Annotated[
         ChangeClass, typer.Option("--class", help="What the key is.")
     ] = ChangeClass.AUDIENCE,
     message: Annotated[
-        str | None, typer.Option(help="A whole Segment message as JSON instead; - to read it.")
+        str | None,
+        typer.Option(metavar="JSON", help="A whole Segment message instead; - to read it."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ from console.registry_shown import registry_rows, registry_shown
 from console.standing import partitions_of, read_standing, state_said
 from console.sweeps_shown import SweepShown
 from worker.audiences.registry import load_registry
-from worker.bootstrap import make_stores
+from worker.bootstrap import make_fit_stores
 from worker.settings import Settings
 
 _MODES = {
@@ -31,7 +31,7 @@ def status_command(
 ) -> None:
     """Show workers, inbox, lanes, destination, how every change ended, how audiences stand."""
     settings = Settings.load()
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     with stores.client:
         partitions = partitions_of(stores, settings)
         audiences = read_audiences(stores, partitions, stores.allowance.now_ms())
@@ -73,7 +73,8 @@ def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
         f"{batched['held']} held, {batched['in_flight']} in flight; "
         f"next boundary {batched['next_boundary']}",
     )
-    table.add_row("Braze", state_said(**destination))
+    is_shadow = report["mode"] == "shadow" and destination["state"] == "connected"
+    table.add_row("Braze", "nothing is sent to it" if is_shadow else state_said(**destination))
     table.add_row("dead letters", str(report["dead_letters"]))
     accepted = many(report["accepted"], "change")
     table.add_row("accepted", f"{accepted}, {report['pending']:,} still pending")

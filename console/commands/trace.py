@@ -8,8 +8,8 @@ from rich.table import Table
 
 from console.deletions_shown import deletion_of, deletion_said
 from console.paper import for_people, plain
-from console.standing import iso, partitions_of
-from worker.bootstrap import Stores, make_stores
+from console.standing import destination_state, iso, partitions_of, state_said
+from worker.bootstrap import Stores, make_fit_stores
 from worker.contract import partition_of
 from worker.settings import Settings
 
@@ -22,7 +22,7 @@ def trace_command(
     if not user_id:
         raise typer.BadParameter("a user id is never empty", param_hint="USER")
     settings = Settings.load()
-    stores = make_stores(settings)
+    stores = make_fit_stores(settings)
     with stores.client:
         partition = partition_of(user_id, partitions_of(stores, settings))
         report = read_trace(stores, user_id, partition)
@@ -36,18 +36,23 @@ def trace_command(
 
 def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     """Everything known of a user: state, and what the journal still holds."""
+    now_ms = stores.allowance.now_ms()
+    state, reason, until = destination_state(stores.allowance.destination(), now_ms)
     attributes = {
         found.attribute: {
             "desired": orjson.loads(found.desired),
             "desired_at": iso(found.desired_at_ms),
+            # null is a value, too: the flag says whether anybody knows.
             "acknowledged": (
-                "unknown" if found.acknowledged is None else orjson.loads(found.acknowledged)
+                None if found.acknowledged is None else orjson.loads(found.acknowledged)
             ),
+            "acknowledged_known": found.acknowledged is not None,
             "acknowledged_at": (
                 None if found.acknowledged_at_ms is None else iso(found.acknowledged_at_ms)
             ),
             "lane": found.lane.value,
             "due_at": None if found.due_at_ms is None else iso(found.due_at_ms),
+            "is_due": found.due_at_ms is not None and found.due_at_ms <= now_ms,
             "in_flight": found.in_flight,
             "refused": found.is_refused,
         }
@@ -55,6 +60,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     }
     return {
         "user_id": user_id,
+        "destination": {"state": state, "reason": reason, "until": iso(until) if until else None},
         "deletion": deletion_of(stores, partition, user_id),
         "attributes": attributes,
         "journal": [_entry(item) for item in stores.journal.of_user(partition, user_id)],
@@ -82,31 +88,47 @@ def _show(report: dict[str, Any]) -> None:
         if not report["attributes"] and not report["journal"]:
             return
     elif not report["attributes"] and not report["journal"]:
-        out.print(f"Nothing is known of user {user!r}: no change was ever accepted.")
+        out.print(
+            f"Nothing is known of user {user!r}: no change was ever accepted. Of messages that the "
+            "door refused or skipped only samples are kept; the answer to their sender names each, "
+            "and so does FILE.refused.ndjson of an import.",
+            soft_wrap=True,
+        )
         return
     table = Table(title=f"user {user}", title_justify="left", box=None, pad_edge=False)
     for heading in ("attribute", "desired", "since", "acknowledged", "at", "lane", "next"):
         table.add_column(heading, overflow="fold")
     for name, found in report["attributes"].items():
-        if found["refused"]:
-            coming = "refused by Braze"
-        elif found["in_flight"]:
-            coming = "in flight"
-        else:
-            coming = found["due_at"] or "nothing to send"
         table.add_row(
             name,
             orjson.dumps(found["desired"]).decode(),
             found["desired_at"],
-            orjson.dumps(found["acknowledged"]).decode(),
+            (
+                orjson.dumps(found["acknowledged"]).decode()
+                if found["acknowledged_known"]
+                else "unknown"
+            ),
             found["acknowledged_at"] or "",
             found["lane"],
-            coming,
+            _coming(found, report["destination"]),
         )
     if report["attributes"]:
         out.print(table)
     out.print("\njournal (what it still holds):")
+    widest = max((len(entry["fact"]) for entry in report["journal"]), default=0)
     for entry in report["journal"]:
         rest = {k: v for k, v in entry.items() if k not in ("at", "fact")}
-        line = f"  {entry['at']}  {entry['fact']:<10} {orjson.dumps(rest).decode()}"
+        line = f"  {entry['at']}  {entry['fact']:<{widest}}  {orjson.dumps(rest).decode()}"
         out.print(line, soft_wrap=True)
+
+
+def _coming(found: dict[str, Any], destination: dict[str, Any]) -> str:
+    """When a value is sent, or why it is not."""
+    if found["refused"]:
+        return "refused by Braze"
+    if found["in_flight"]:
+        return "in flight"
+    if found["is_due"]:
+        stopped = destination["state"] in ("paused", "unreachable")
+        return f"due; Braze is {state_said(**destination)}" if stopped else "due now"
+    return found["due_at"] or "nothing to send"

@@ -5,24 +5,31 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from redis import Redis
 
+from console.checks.server import dangers
 from console.checks.settings import strange_variables
-from console.local_server import forget_stale_address
+from console.local_server import forget_stale_address, unusable
 from console.stack import local_parts, producer_lives, shown_url
 from console.supervisor import Part, Supervisor
+from console.up_lock import LOCK_FILE
 from producer.http.auth import Secrets
 from worker.audiences.registry import load_registry
+from worker.bootstrap import check_version
 from worker.braze.instances import rest_url
 from worker.settings import Settings, WrongSettings
+from worker.stores.keys import CHECK
 
 
 def up_command(
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each worker.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Worker processes.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1024, metavar="N", help="Threads of each worker.")
+    ] = 32,
 ) -> None:
     """Run everything on this machine: server, HTTP producer, workers, beat. Ctrl-C stops it.
 
@@ -33,6 +40,9 @@ def up_command(
     for name, todo in strange_variables(os.environ):
         print(f"{name} is no setting, and has no effect. {todo}", file=sys.stderr)
     endpoint = _check(settings)
+    warnings = [f"DANGER: {found.detail}. {found.todo}" for found in dangers(settings)]
+    for warning in warnings:
+        print(warning, file=sys.stderr)
     with _only_one(settings):
         parts = local_parts(
             settings,
@@ -40,22 +50,24 @@ def up_command(
             concurrency=concurrency,
             takes_http=settings.takes_segment,
         )
-        supervisor = Supervisor(parts, on_ready=lambda: _say_ready(settings, endpoint))
+        supervisor = Supervisor(
+            parts, on_ready=lambda: _say_ready(settings, endpoint, warnings), stamp=_stamp
+        )
         _say_starting(parts, settings)
         try:
             code = supervisor.run()
         finally:
             if settings.is_embedded:
                 forget_stale_address(settings.data_dir)
-    print("Stopped. What was accepted is kept and goes on with the next start.")
+    print(f"{_stamp()}Stopped. What was accepted is kept and goes on with the next start.")
     raise typer.Exit(code)
 
 
 def _check(settings: Settings) -> str:
     """Where changes go, once everything needed is right.
 
-    Otherwise raises WrongSettings, UnknownInstance, WrongRegistry, or redis-py's errors if a
-    configured Redis does not answer.
+    Otherwise raises WrongSettings, UnknownInstance, WrongRegistry, UnfitServer, or redis-py's
+    errors if a configured Redis does not answer, or takes no writes.
     """
     if settings.mode == "shadow":
         endpoint = "nobody: this is shadow mode, everything is counted and nothing is sent"
@@ -71,7 +83,8 @@ def _check(settings: Settings) -> str:
     Secrets.read(settings)
     if not settings.is_embedded:
         with Redis.from_url(settings.server_url()) as client:
-            client.ping()
+            check_version(client)
+            client.set(CHECK, 1, px=1_000)  # a replica answers, and takes no writes
     return endpoint
 
 
@@ -80,12 +93,9 @@ def _only_one(settings: Settings) -> Iterator[None]:
     """One `up` for a data folder: two would write one schedule and answer to one name."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(settings.data_dir / "up.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(settings.data_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
-        raise WrongSettings(
-            f"PERSONA_SYNC_DATA_DIR: {settings.data_dir} cannot be used: {error.strerror}. Set it "
-            "to a folder on a local disk that you may write to."
-        ) from None
+        raise unusable(settings.data_dir, error) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -100,21 +110,26 @@ def _only_one(settings: Settings) -> Iterator[None]:
         os.close(lock)
 
 
+def _stamp() -> str:
+    """What `up`'s own lines begin with: the moment, in the form of the workers' log."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} "
+
+
 def _say_starting(parts: list[Part], settings: Settings) -> None:
     names = ", ".join(part.name for part in parts)
-    print(f"Starting {names}. Data: {settings.data_dir.absolute()}", flush=True)
+    print(f"{_stamp()}Starting {names}. Data: {settings.data_dir.absolute()}", flush=True)
 
 
-def _say_ready(settings: Settings, endpoint: str) -> None:
+def _say_ready(settings: Settings, endpoint: str, warnings: list[str]) -> None:
     print(
         "\n"
-        f"Ready. Changes go to {endpoint}\n"
+        f"{_stamp()}Ready. Changes go to {endpoint}\n"
         f"  server   {shown_url(settings.server_url())}\n"
         f"  segment  {_door(settings)}\n"
         "  next     persona-sync import FILE     take in a file of Segment messages\n"
         "           persona-sync status          what waits, what was delivered\n"
         "           persona-sync trace USER      where one user is\n"
-        "  stop     Ctrl-C\n",
+        "  stop     Ctrl-C\n" + "".join(f"\n{warning}\n" for warning in warnings),
         flush=True,
     )
 

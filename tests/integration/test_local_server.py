@@ -1,5 +1,6 @@
 """The embedded server: durable, alone in its folder, private, and gone when it should be."""
 
+import errno
 import fcntl
 import json
 import os
@@ -16,10 +17,23 @@ from pathlib import Path
 import pytest
 import redis
 
-from console.local_server import LocalServer, is_ready, running, server_for
+from console.local_server import (
+    LocalServer,
+    is_ready,
+    running,
+    server_for,
+    unusable,
+    where_to_look,
+)
 from worker.settings import NothingRunning, Settings, WrongSettings, read_address
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+
+# Becomes another command that may not write a byte into any file.
+NO_ROOM = (
+    "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
@@ -261,6 +275,37 @@ class TestFolder:
         for name in ("server.json", "login.json"):
             (folder / name).write_text("{")
         assert start().alive
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_without_room_says_so(self, tmp_path: Path, number: int) -> None:
+        """A full disk is no wrong setting: what to do is to make room."""
+        said = str(unusable(tmp_path, OSError(number, os.strerror(number))))
+        assert f"no room in {tmp_path}" in said
+        assert "make room" in said
+        assert "local disk that you may write to" not in said
+
+    @linux_only
+    def test_that_takes_no_byte_ends_with_words(self, folder: Path) -> None:
+        """A supervised server that cannot write its address says why, without a traceback, and
+        leaves no draft behind."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", NO_ROOM),
+                *(sys.executable, "-m", "console.local_server", str(folder)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "there is no room in" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert {path.name for path in folder.iterdir()} == {"lock", "redis", "server.log"}
+
+    def test_where_to_look_is_its_log(self, folder: Path) -> None:
+        """Unless the disk is full, the log says more."""
+        folder.mkdir()
+        assert where_to_look(folder) == f"see {folder / 'server.log'}"
 
 
 class TestServerFor:

@@ -291,6 +291,25 @@ def test_metrics_and_status_say_the_same_word(
     assert destination.state(1_000)[0] == destination_state(destination, 1_000)[0]
 
 
+def test_who_is_held_for_the_budget_is_seen(deployment: Deployment) -> None:
+    """They are in no lane: a metric of their own says where they are, beside the bounds."""
+    worker = deployment.worker(data_points_per_audience_per_day=2)
+    deployment.send([deployment.change(f"u{n}", "vip", True) for n in range(5)])
+    deployment.drain(worker)
+    found = scrape(worker)
+    assert found.value("changes_pending") == 3
+    assert sum(value for _, value in found.series("lane_users")) == 0
+    assert found.value("budget_held_users") == 3
+    assert found.value("budget_data_points_today") == 2
+    assert found.by("budget_data_points", "bound") == {"per_audience_per_day": 2}
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+def test_the_mode_is_seen(deployment: Deployment, mode: str) -> None:
+    """Exactly one mode is 1, so that an alert can say that nothing is sent."""
+    assert scrape(deployment.worker(mode=mode)).by("mode", "mode") == {mode: 1}
+
+
 def test_what_is_exposed_parses_in_both_forms(deployment: Deployment, worker: Worker) -> None:
     """Plain text and OpenMetrics, which is stricter, hold the same names."""
     a_bit_of_everything(deployment, worker)

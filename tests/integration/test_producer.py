@@ -587,7 +587,7 @@ class TestImport:
         assert first == {
             "line": 3,
             "code": "broken_json",
-            "reason": "The line is not JSON.",
+            "reason": REASONS[Refusal.BROKEN_JSON],
             "content": "{oops \ufffd",
         }
         assert second["content"] == "x" * 2_000

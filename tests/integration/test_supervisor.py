@@ -24,6 +24,7 @@ from console.supervisor import Part, RestartPolicy, Supervisor
 from tests.integration.conftest import RealServer
 from worker.contract import PARTITIONS_KEY
 from worker.settings import Settings
+from worker.stores.workers import Workers
 
 QUICK = RestartPolicy(first_wait=timedelta(milliseconds=1), longest_wait=timedelta(milliseconds=5))
 
@@ -97,6 +98,13 @@ class TestOutput:
         with Running([python("a", code)]) as running:
             wait_until(lambda: "a | after" in running.lines())
 
+    def test_its_own_lines_are_stamped(self) -> None:
+        """Parts say themselves when they spoke; the supervisor is told how to."""
+        out = io.StringIO()
+        supervisor = Supervisor([python("a", SLEEPS)], out=out, stamp=lambda: "at noon: ")
+        supervisor.say("hello")
+        assert out.getvalue() == "at noon: hello\n"
+
     def test_nobody_reading_it_stops_the_parts(self) -> None:
         """`persona-sync up | head` ends, and ends its parts."""
         code = (
@@ -151,6 +159,13 @@ class TestGivingUp:
         assert running.code == 1
         assert sum(line.startswith("bad stopped: exit code 7") for line in running.lines()) == 5
         assert "given up; see bad.log." in running.lines()[-1]
+
+    def test_asks_where_to_look_when_it_is_so_far(self) -> None:
+        """What is wrong may be known only then."""
+        failing = replace(python("bad", "raise SystemExit(7)"), look_at=lambda: "make room")
+        with Running([failing]) as running:
+            running.join()
+        assert "given up; make room." in running.lines()[-1]
 
     def test_of_a_command_that_is_missing(self) -> None:
         """What cannot even be started counts as dying."""
@@ -381,6 +396,31 @@ class TestUp:
         assert "worker1 cannot start" in out
         assert "started again" not in out
         assert "Traceback" not in out
+
+    def test_is_ready_when_everything_runs_and_warns_of_a_forgetful_server(
+        self, tmp_path: Path
+    ) -> None:
+        """A server that evicts and keeps no file is named, before the start and with `Ready`, which
+        is said only when the beat's first tick was worked off."""
+        (tmp_path / "server").mkdir()
+        server = RealServer(tmp_path / "server")
+        server.start()
+        try:
+            with server.client() as client:
+                client.config_set("maxmemory-policy", "allkeys-lru")
+                client.config_set("appendonly", "no")
+                with self._start(tmp_path, PERSONA_SYNC_REDIS_URL=server.url) as up:
+                    said = self._read_until(up, "stop     Ctrl-C")
+                    assert Workers(client).tick_age_ms() is not None
+                    said += self._read_until(up, "allkeys-lru")
+                    up.send_signal(signal.SIGINT)
+                    up.communicate(timeout=30)
+        finally:
+            server.end()
+        everything = "".join(said)
+        assert everything.count("DANGER: appendonly is off") == 2
+        assert everything.count("DANGER: maxmemory-policy is allkeys-lru") == 2
+        assert "Set `maxmemory-policy noeviction`" in everything
 
     def test_names_variables_that_have_no_effect(self, tmp_path: Path) -> None:
         """A mistyped setting is named with what was perhaps meant, before anything is started."""

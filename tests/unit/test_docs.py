@@ -98,6 +98,12 @@ class TestGenerated:
         )
         assert row is not None
 
+    def test_a_file_is_a_secrets_only_if_a_secret_goes_with_it(self) -> None:
+        """Any other path is just a path."""
+        page = text_of(DOCS / "settings.md")
+        assert "`PERSONA_SYNC_ALIVE_FILE` | not set | path | " in page
+        assert "`PERSONA_SYNC_WRITE_KEYS_FILE` | not set | path of a secret's file | " in page
+
     @pytest.mark.parametrize("code", REASONS)
     def test_every_refusal_is_documented(self, code: str) -> None:
         """Each code that a producer can give has a row with its reason."""

@@ -91,6 +91,19 @@ class TestReading:
         """200ms, 2s, 15m, 8h, 1d."""
         assert put(same_attribute_gap="200ms").same_attribute_gap == timedelta(seconds=0.2)
 
+    @pytest.mark.parametrize("written", ["debug", "Debug", "DEBUG"])
+    def test_words_are_taken_in_either_case(
+        self, put: Callable[..., Settings], written: str
+    ) -> None:
+        """Nobody is stopped by the case of a level or a format."""
+        settings = put(log_level=written, log_format="JSON")
+        assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
+
+    def test_what_is_given_instead_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A wrong variable that is replaced hides no other."""
+        monkeypatch.setenv("PERSONA_SYNC_VALVE_SHARE", "7")
+        assert Settings.load(valve_share=0.2).valve_share == 0.2
+
     def test_an_empty_variable_is_not_set(self, put: Callable[..., Settings]) -> None:
         """As compose files pass on what nobody has set."""
         assert put(same_attribute_gap="", redis_url="") == Settings()
@@ -216,6 +229,13 @@ class TestSecrets:
         """With its path."""
         settings = put(braze_api_key_file=tmp_path / "nowhere")
         with pytest.raises(WrongSettings, match="nowhere cannot be read"):
+            settings.api_key()
+
+    def test_an_empty_file_is_told(self, put: Callable[..., Settings], tmp_path: Path) -> None:
+        """With the variable that names it, and its path."""
+        (tmp_path / "empty").touch()
+        settings = put(braze_api_key_file=tmp_path / "empty")
+        with pytest.raises(WrongSettings, match=r"API_KEY_FILE: .*/empty is empty\. Write"):
             settings.api_key()
 
     @pytest.mark.parametrize("values", [{}, {"braze_api_key": ""}])

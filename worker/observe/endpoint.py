@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -16,6 +17,11 @@ from prometheus_client.exposition import choose_encoder
 
 from worker.pipeline.facts import Fact, Level
 
+# What our own door calls itself.
+_NAME = "persona-sync"
+_ASK_SECONDS = 1.0
+_ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
 # How soon a worker that found the port taken asks again.
 _AGAIN_SECONDS = 15.0
 
@@ -23,6 +29,11 @@ _TAKEN = (
     "Another worker of this machine has the port: counters of the server are the same from any, "
     "and this one takes over when the port is free. To see this process's own metrics too, give "
     "it a PERSONA_SYNC_METRICS_BIND with a port of its own."
+)
+_TAKEN_BY_OTHER = (
+    "Another program has the port, so nobody serves this worker's metrics. Give "
+    "PERSONA_SYNC_METRICS_BIND a port that is free, or end that program: the worker goes on, and "
+    "takes the port when it is free."
 )
 _CANNOT = (
     "Set PERSONA_SYNC_METRICS_BIND to an address of this machine and a port that this user may "
@@ -103,10 +114,24 @@ class Endpoint:
             if is_first:
                 code = getattr(error, "errno", None)
                 reason = errno.errorcode.get(code or 0, type(error).__name__)
-                todo = _TAKEN if code == errno.EADDRINUSE else _CANNOT
+                todo = _CANNOT
+                if code == errno.EADDRINUSE:
+                    todo = _TAKEN if _is_ours(host, port) else _TAKEN_BY_OTHER
                 self._record(MetricsNotServed(address=shown, reason=reason, todo=todo))
         else:
             self._record(MetricsServed(address=shown))
+
+
+def _is_ours(host: str, port: int) -> bool:
+    """True if the door of another worker answers there; takes a second or two at most."""
+    connection = HTTPConnection(_ANYWHERE.get(host, host), port, timeout=_ASK_SECONDS)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().getheader("Server", "").startswith(_NAME)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -134,7 +159,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Scrape(BaseHTTPRequestHandler):
     server: _Server
-    server_version = "persona-sync"
+    server_version = _NAME
     sys_version = ""
     timeout = 10  # who connects and says nothing is not waited for
 

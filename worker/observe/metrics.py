@@ -41,13 +41,15 @@ STATUS = Label(
 )
 USERS = Label("state", ("waiting", "due", "held", "in_flight"))
 STATE = Label("state", ("connected", "slowed", "paused", "unreachable"))
+MODE = Label("mode", ("live", "shadow", "forgetting"))
+BOUND = Label("bound", ("per_day", "per_audience_per_day"))
 OUTCOME = Label("outcome", ("delivered", "refused", "retry", "unknown"))
 ENVELOPE = Label("outcome", ("applied", "refused", "failed"))
 TASK = Label("task", tuple(task.rpartition(".")[2] for task in QUEUE_OF_TASK))
 DRAIN = Label(
     "end",
     (
-        "done", "budget", "empty", "busy", "not_due", "stopped", "paused", "narrowed", "hinted",
+        "done", "time_over", "empty", "busy", "not_due", "stopped", "paused", "narrowed", "hinted",
         "rate", "seats_taken", "server_away", "failed",
     ),
 )  # fmt: skip
@@ -93,8 +95,8 @@ METRICS: tuple[Metric, ...] = (
     _server(
         Kind.GAUGE, "changes_pending", "changes",
         "Accepted changes without an end: accepted minus all ends.",
-        "Grows for longer than the longest batched interval: look at the inbox, at the users due "
-        "and at the destination, in this order.",
+        "Grows for longer than the longest batched interval: look at the inbox, at the users due, "
+        "at those held for the budget and at the destination, in this order.",
     ),
     _server(
         Kind.COUNTER, "data_points_total", "values",
@@ -278,6 +280,31 @@ METRICS: tuple[Metric, ...] = (
         AUDIENCE,
     ),
     _server(
+        Kind.GAUGE, "budget_held_users", "users",
+        "Users who are held because the data points of the day are spent, counted once for each "
+        "audience; they are in no lane.",
+        "Above 0: they go on at 00:00 UTC. Was an audience edited? To go on now, raise the bound "
+        "and restart the workers.",
+    ),
+    _server(
+        Kind.GAUGE, "budget_data_points_today", "values",
+        "Data points of this UTC day of all audiences, counted while there is a budget.",
+        "Near the bound long before the day is over: `persona-sync status` says who is held.",
+    ),
+    _server(
+        Kind.GAUGE, "budget_data_points", "values",
+        "The bounds of data points for a UTC day: in all, and for each audience; 0 for none.",
+        "Nothing; it is what the day's are compared with.",
+        BOUND,
+    ),
+    _server(
+        Kind.GAUGE, "mode", "0 or 1",
+        "1 for the mode that the workers run in; `forgetting` is on the way from `shadow` to "
+        "`live`.",
+        "`shadow`: everything is computed and counted, and nothing is sent. Is that meant?",
+        MODE,
+    ),
+    _server(
         Kind.GAUGE, "registry_refused", "0 or 1",
         "1 while a newer audiences.yaml cannot be taken up; the workers run the one before it.",
         "`persona-sync audiences validate` shows each place; mend the file.",
@@ -303,10 +330,11 @@ METRICS: tuple[Metric, ...] = (
     ),
     _process(
         Kind.COUNTER, "drains_total", "drains",
-        "Celery tasks that ended here, by why they did. `budget`: there was more to do; `empty`, "
-        "`busy`, `not_due`: nothing for this one; `seats_taken`: enough others work on it.",
+        "Celery tasks that ended here, by why they did. `time_over`: there was more to do, and "
+        "others had to have their turn; `empty`, `busy`, `not_due`: nothing for this one; "
+        "`seats_taken`: enough others work on it.",
         "`failed`: a bug, see the log. `server_away`: the server cannot be reached. Nothing but "
-        "`budget`: more workers.",
+        "`time_over`: more workers.",
         TASK, DRAIN,
     ),
     _process(

@@ -13,8 +13,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from worker.metric import OTHER, Kind, Layer, Metric
-from worker.observe.metrics import STATE, registered
+from worker.metric import OTHER, Kind, Label, Layer, Metric
+from worker.observe.metrics import MODE, STATE, registered
 from worker.pipeline.schedule import Lane
 
 # More values than this are exposed only once they have been seen.
@@ -51,6 +51,16 @@ class AudienceReading:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetReading:
+    """Data points of this day, the bounds (0: none), and users who are held for them."""
+
+    today: int = 0
+    per_day: int = 0
+    per_audience: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerReading:
     """Everything that is read from the server for one scrape. Not atomic as a whole."""
 
@@ -84,6 +94,8 @@ class ServerReading:
     audiences: Mapping[str, AudienceReading] = field(default_factory=dict)
     registry_refused: bool = False
     sweeps: int = 0
+    mode: str = "live"
+    budget: BudgetReading = field(default_factory=BudgetReading)
 
 
 class Sheet:
@@ -181,10 +193,14 @@ def _fill(sheet: Sheet, reading: ServerReading) -> None:
     put("persona_sync_dead_letters", reading.dead_letters)
     put("persona_sync_workers_alive", reading.workers)
     put("persona_sync_tick_age_seconds", reading.tick_age_seconds)
-    for state in (*STATE.values, OTHER):
-        is_it = STATE.bounded(reading.state) == state
-        if is_it or state != OTHER:
-            put("persona_sync_destination_state", is_it, state=state)
+    _put_one_of(sheet, "persona_sync_destination_state", STATE, reading.state)
+    _put_one_of(sheet, "persona_sync_mode", MODE, reading.mode)
+    put("persona_sync_budget_held_users", reading.budget.held)
+    put("persona_sync_budget_data_points_today", reading.budget.today)
+    put("persona_sync_budget_data_points", reading.budget.per_day, bound="per_day")
+    put(
+        "persona_sync_budget_data_points", reading.budget.per_audience, bound="per_audience_per_day"
+    )
     put("persona_sync_users_deleted_total", reading.users_deleted)
     put("persona_sync_users_suppressed", reading.users_suppressed)
     put("persona_sync_deletes_taken_total", reading.deletes_taken)
@@ -200,3 +216,11 @@ def _fill(sheet: Sheet, reading: ServerReading) -> None:
     put("persona_sync_sweeps_unfinished", reading.sweeps)
     put("persona_sync_destination_stopped", reading.is_stopped)
     put("persona_sync_destination_paused_until_timestamp_seconds", reading.paused_until)
+
+
+def _put_one_of(sheet: Sheet, name: str, label: Label, value: str) -> None:
+    """1 for the value that it is, 0 for the others."""
+    for each in (*label.values, OTHER):
+        is_it = label.bounded(value) == each
+        if is_it or each != OTHER:
+            sheet.put(name, is_it, **{label.name: each})

@@ -93,11 +93,24 @@ class DestinationStopped(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationUnreachable(Fact):
+    """Nothing has got through for `seconds`; workers go on trying by themselves."""
+
+    name: str = "destination_unreachable"
+    level: Level = "error"
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationResumed(Fact):
-    """Sending goes on."""
+    """Sending goes on. `by`: `probe`, `answer` (trouble that lasted `seconds` has passed by
+    itself), or an operator. `was_noticed`: persons were told of that trouble."""
 
     name: str = "destination_resumed"
     by: str = ""
+    seconds: float = 0.0
+    was_noticed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +195,16 @@ class ClaimVoid(Fact):
     name: str = "claim_void"
     level: Level = "warning"
     claim: str = ""
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(Fact):
+    """All claims that were found void together, with the `users` in them."""
+
+    name: str = "worker_lost"
+    level: Level = "warning"
+    claims: int = 0
     users: int = 0
 
 

@@ -31,6 +31,16 @@ def notice_of(fact: Fact) -> Notice | None:
         case facts.DestinationStopped():
             text = f"Nothing is sent to Braze any more: {in_words(fact.reason)}. {fact.todo}"
             return Notice(fact.name, text, once="stopped", again_ms=_STOP_AGAIN_MS)
+        case facts.DestinationUnreachable():
+            text = (
+                f"Nothing gets through to Braze for {fact.seconds:,.0f} s now: "
+                f"{in_words(fact.reason)}. Nothing is lost, and workers go on trying. If it lasts: "
+                "look at your network and at status.braze.com."
+            )
+            return Notice(fact.name, text)
+        case facts.DestinationResumed(by="answer"):
+            text = f"Braze is sent to again: it answers, after {fact.seconds:,.0f} s."
+            return Notice(fact.name, text) if fact.was_noticed else None
         case facts.DestinationResumed():
             by = "a test request was taken" if fact.by == "probe" else f"resumed by {fact.by}"
             return Notice(fact.name, f"Braze is sent to again: {by}.", clears="stopped")
@@ -39,10 +49,11 @@ def notice_of(fact: Fact) -> Notice | None:
             return Notice(fact.name, text, once="deletes", again_ms=_STOP_AGAIN_MS)
         case facts.DeletesResumed():
             return Notice(fact.name, "Braze deletes profiles again.", clears="deletes")
-        case facts.ClaimVoid():
+        case facts.WorkerLost():
             text = (
-                f"A worker was lost with {many(fact.users, 'user')} in hand; they are sent again. "
-                "More of the same are not told for 10 minutes."
+                f"A worker was lost with {many(fact.users, 'user')} in hand, in "
+                f"{many(fact.claims, 'request')}; they are sent again. More of the same are not "
+                "told for 10 minutes."
             )
             return Notice(fact.name, text, once="lost", again_ms=_LOST_AGAIN_MS)
         case facts.ServerReplaced():
@@ -87,9 +98,12 @@ def in_words(reason: str) -> str:
     """A reason's code for people; what is in words already stays as it is."""
     if not _CODE.fullmatch(reason):
         return reason
+    if status := _STATUS.fullmatch(reason):
+        return f"it answers with an error ({status[1]})"
     return _WORDS.get(reason, reason.replace("_", " "))
 
 
+_STATUS = re.compile(r"status_(\d{3})")
 _CODE = re.compile(r"[a-z0-9_]+")
 _WORDS = {
     "smaller_requests": "one request was too large, so smaller ones are sent for an hour",
@@ -98,12 +112,16 @@ _WORDS = {
     "rate_limited": "it asks to wait (429)",
     "invalid_key_or_wrong_instance": "the key is not valid, or belongs to another instance",
     "forbidden_plan_or_key_permission": "the key or the plan does not allow it (403)",
+    "payment_required": "it wants to be paid (402)",
+    "valve": "it refused too many objects (the valve)",
     "wrong_address": "it is not at this address (404)",
     "redirected": "the address answers with a redirect",
     "proxy_credentials_refused": "the proxy refuses the login",
     "not_connected": "no connection can be made",
     "timeout": "it did not answer in time",
     "reset": "the connection broke",
+    "unreadable": "what it answers is no HTTP",
+    "unreadable_body": "what it answers is not understood",
     "nothing_accepted": "it answers, but accepts nothing",
 }
 

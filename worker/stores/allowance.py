@@ -31,6 +31,8 @@ from worker.stores.server import Server
 OPERATOR = "operator"
 # Whoever asked for smaller requests may have been a proxy's bad hour.
 _REMEMBER_CAPS_MS = 3_600_000
+# Who sends little has no further successes to widen with: so long after one, trouble is past.
+WIDE_AGAIN_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Learned:
 class Destination:
     """The destination as all workers see it. Instants in ms.
 
-    `by` and `why` are an operator's, of the stop that is called `operator`.
+    `by` and `why` are an operator's, of the stop that is called `operator`. `failing_since_ms`:
+    the first transient failure in a row; `answered_ms`: when such a row ended, until that is told.
     """
 
     stop: str | None
@@ -92,6 +95,17 @@ class Destination:
     most_bytes: int | None
     by: str | None = None
     why: str | None = None
+    failing_since_ms: int | None = None
+    last_fine_ms: int | None = None
+    answered_ms: int | None = None
+
+    def is_wide_again(self, now_ms: int) -> bool:
+        """True if a narrowing is past: a success, and no failure for a while since."""
+        return (
+            not self.failures
+            and self.last_fine_ms is not None
+            and now_ms - self.last_fine_ms >= WIDE_AGAIN_MS
+        )
 
     def state(self, now_ms: int) -> tuple[str, str | None, int | None]:
         """`connected`, `slowed`, `paused` or `unreachable`; the code of the reason; until when
@@ -103,7 +117,7 @@ class Destination:
             return "unreachable", self.last_reason, until
         if until:
             return "paused", self.reason, until
-        if self.width:
+        if self.width and not self.is_wide_again(now_ms):
             return "slowed", "recovering", None
         if self.most_objects or self.most_bytes:
             return "slowed", "smaller_requests", None
@@ -161,6 +175,7 @@ class Allowance:
             self.policy.burst,
             longest_wait_ms,
             to_ms(self.policy.permit_life),
+            WIDE_AGAIN_MS,
         )
         return replace(step, read=_permission)
 
@@ -222,6 +237,17 @@ class Allowance:
             self.policy.failures,
         )
         return replace(step, read=_learned)
+
+    def take_answered(self) -> tuple[int, int] | None:
+        """A row of failures that has ended: its first and its end (ms). One caller gets each."""
+        names = ("failed_from", "answered")
+        with self._client.pipeline(transaction=True) as together:
+            together.hmget(self._keys.dest, *names)
+            together.hdel(self._keys.dest, *names)
+            (failed_from, answered), _ = together.execute()
+        if failed_from is None or answered is None:
+            return None
+        return int(float(failed_from)), int(float(answered))
 
     def give_back(self, permit: str) -> None:
         """The request was not made after all; its slot is lost, its place is free again."""
@@ -325,6 +351,10 @@ def _destination(fields: dict[bytes, bytes]) -> Destination:
     most_objects, most_bytes, hint_left, stopped_at = (
         int(float(raw[name])) if name in raw else None for name in limits
     )
+    failing_since, last_fine, answered = (
+        int(float(raw[name])) if name in raw else None
+        for name in ("failing_since", "last_fine", "answered")
+    )
     return Destination(
         stop=raw.get("stop"),
         stopped_at_ms=stopped_at,
@@ -341,4 +371,7 @@ def _destination(fields: dict[bytes, bytes]) -> Destination:
         most_bytes=most_bytes,
         by=raw.get("by") or None,
         why=raw.get("why") or None,
+        failing_since_ms=failing_since,
+        last_fine_ms=last_fine,
+        answered_ms=answered,
     )

@@ -9,12 +9,14 @@ from typing import Any
 
 import msgpack
 
+from worker.contract import Skip
 from worker.stores.deletions import digest_of
 from worker.stores.keys import key
 from worker.stores.server import Server
 
 _HOW = {"o": "accepted", "s": "superseded", "u": "unchanged", "x": "dead", "k": "skipped"}
 _VERDICT = {"d": "delivered", "r": "retry", "u": "unknown", "x": "dead"}
+_SKIPS = frozenset(map(str, Skip))
 
 
 class Journal:
@@ -63,7 +65,7 @@ class Journal:
                 )
             elif kind == "door":
                 found.extend(
-                    {"at_ms": at, "fact": "refused", "code": code, "where": where}
+                    {"at_ms": at, "fact": _at_the_door(code), "code": code, "where": where}
                     for code, user, where in unpacked[1]
                     if user == user_id
                 )
@@ -191,3 +193,7 @@ def _packed(value: Any) -> bytes:
 
 def _packed_if(kept: list[Any], value: Any) -> bytes:
     return _packed(value) if kept else b""
+
+
+def _at_the_door(code: str) -> str:
+    return "skipped" if code in _SKIPS else "refused"

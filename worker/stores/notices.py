@@ -68,6 +68,11 @@ class Notices:
             _, *added = together.execute()
         return [name for name, is_new in zip(names, added, strict=True) if is_new]
 
+    def was_said(self, name: str) -> bool:
+        """True if somebody has asked for this name with `first`, and its time is not over."""
+        until = self._client.zscore(SAID, name)
+        return until is not None and until > self.now_ms()
+
     def add(self, notice: Notice, *, for_webhook: bool) -> bool:
         """Keep a notice, and queue it for the webhook. False if the same was said lately."""
         if notice.once and not self.first([notice.once], notice.again_ms):

@@ -26,8 +26,8 @@ class InboxIsFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing an operator did: `what` is pause, resume, replay or drop; or, with the key, flush,
-    resync, disable, enable or retire."""
+    """One thing an operator did: `what` is pause, resume, replay, drop or forget; or, with the
+    key, flush, resync, disable, enable or retire."""
 
     at_ms: int
     by: str

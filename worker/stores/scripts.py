@@ -22,6 +22,7 @@ ScriptFailed = ResponseError
 _FLAGS = "#!lua flags=allow-oom\n"
 # What only reads runs on a read-only server, too, and with its memory full.
 _READS = "#!lua flags=no-writes\n"
+_READERS = frozenset({"trace"})
 
 
 Answer = TypeVar("Answer")
@@ -64,6 +65,10 @@ def together(client: Server, *steps: Step[Any]) -> list[Any]:
     return ends
 
 
+def _flags(name: str) -> str:
+    return _READS if name in _READERS else _FLAGS
+
+
 @cache
 def _source(name: str) -> str:
     return (files("worker.stores") / "lua" / f"{name}.lua").read_text()
@@ -92,7 +97,7 @@ class Scripts:
         """The same, prepared."""
         script = self._known.get(name)
         if script is None:
-            script = self._client.register_script(_FLAGS + _source("state") + _source(name))
+            script = self._client.register_script(_flags(name) + _source("state") + _source(name))
             self._known[name] = script
         clock = "" if now is None else now
         return Step(script, [f"{prefix}ledger"], [prefix, clock, *args], _as_it_is)

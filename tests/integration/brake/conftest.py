@@ -20,6 +20,7 @@ from worker.forgetting import Forgetting
 from worker.observe.noted import Noted
 from worker.observe.record import Recorder
 from worker.observe.webhook import Webhook
+from worker.outages import Outages
 from worker.pipeline.facts import Fact
 from worker.pipeline.reply import Reply
 from worker.pipeline.surprise import SurprisePolicy
@@ -106,7 +107,8 @@ class Deployment(World):
                 self.notices, webhook, self.record, lambda: 0.5, self.launch, self.courier_policy
             )
         self.watch = Watch(
-            self.budget, self.flips, self.notices, noted, self.record, courier,
+            self.budget, self.flips, self.notices, noted, self.record,
+            Outages(self.allowance, self.notices, self.record), courier,
             policy=self.surprises,
         )  # fmt: skip
         identity = ServerIdentity(1, timedelta(seconds=10))

@@ -405,6 +405,18 @@ class TestNotices:
         world.tick()
         assert len(world.said("budget_reached")) == 4
 
+    def test_a_raised_bound_that_is_spent_is_named_anew(self, make: Make) -> None:
+        """The notice before it was of the lower one."""
+        world = make(points_per_audience=2)
+        world.crowd(5)
+        for bound in (2, 4):
+            world.start(points_per_audience=bound)
+            for _ in range(3):
+                flush(world)
+                world.tick()
+        assert [fact.limit for fact in world.said("budget_reached")] == [2, 4]
+        assert ["its 4 data" in text for text in world.texts()] == [True, False]
+
     def test_the_day_is_one_notice(self, make: Make) -> None:
         """When the day's bound is spent there is one notice, not one for each audience."""
         world = make(points_per_day=2)

@@ -64,9 +64,66 @@ class TestKept:
         assert len(world.texts()) == 1
         assert "1 user in hand" in world.texts()[0]
         world.later(600_000)
-        world.record(facts.ClaimVoid(claim="c", users=3))
+        world.record(facts.WorkerLost(claims=1, users=3))
         world.tick()
         assert len(world.texts()) == 2
+
+    def test_a_lost_worker_is_said_with_all_it_had(self, make: Make) -> None:
+        """Its claims end together: one notice has the users of all of them."""
+        world = make()
+        world.crowd(300)
+        world.later(200)
+        for n in range(4):
+            world.claim(id_=f"c{n}", objects=75)
+        world.later(30_000)
+        world.tick()
+        assert [fact.users for fact in world.said("claim_void")] == [75] * 4
+        (text,) = world.texts()
+        assert "300 users in hand, in 4 requests" in text
+
+    @pytest.mark.parametrize("status", [502, 503])
+    def test_an_outage_that_lasts_and_its_end(self, make: Make, status: int) -> None:
+        """Half a minute without an answer is a notice, once; so is the first answer after it."""
+        world = make()
+        world.crowd(2)
+        world.braze.status = status
+        since = world.now
+        while world.now - since < 120_000:
+            world.flow.flush(0, Lane.REALTIME)
+            world.tick()
+            if world.now - since < 29_000:
+                assert world.texts() == []
+        (text,) = world.texts()
+        assert text.startswith("Nothing gets through to Braze for 3")
+        assert f"it answers with an error ({status})" in text
+        world.braze.status = 201
+        while world.allowance.destination().answered_ms is None:
+            assert world.now - since < 600_000
+            world.now += 1_000
+            world.flow.flush(0, Lane.REALTIME)
+        world.tick()
+        world.tick()
+        assert len(world.texts()) == 2
+        assert world.texts()[0].startswith("Braze is sent to again: it answers, after")
+        (resumed,) = world.said("destination_resumed")
+        assert resumed.by == "answer"
+
+    def test_a_short_trouble_ends_in_the_log_only(self, make: Make) -> None:
+        """What narrowed all workers for seconds is over with a line, and wakes nobody."""
+        world = make()
+        world.crowd(2)
+        world.braze.status = 502
+        while not world.said("destination_slowed"):
+            world.flow.flush(0, Lane.REALTIME)
+            world.now += 1_000
+        world.braze.status = 201
+        while world.allowance.destination().answered_ms is None:
+            world.flow.flush(0, Lane.REALTIME)
+            world.now += 1_000
+        world.tick()
+        world.tick()
+        assert [fact.by for fact in world.said("destination_resumed")] == ["answer"]
+        assert world.texts() == []
 
     def test_other_facts_are_none(self, make: Make) -> None:
         """What is not worth a person's time is in the log only."""
@@ -180,7 +237,10 @@ class TestProcess:
         (path, kind, body), _ = hook.got
         assert path == "/services/T0/s3cr3t-path"
         assert kind == "application/json"
-        assert orjson.loads(body) == {"text": "Nothing is sent to Braze any more: valve. Look."}
+        assert orjson.loads(body) == {
+            "text": "Nothing is sent to Braze any more: it refused too many objects (the valve). "
+            "Look."
+        }
         out = "".join(capfd.readouterr()) + caplog.text
         assert "s3cr3t" not in out
         assert "notice_not_sent" in out

@@ -69,6 +69,7 @@ class TestShadow:
         assert (report["data_points"], report["shadow_data_points"]) == (0, 3)
         said = cutover.command("status").out
         assert "SHADOW - everything is computed and counted, nothing is sent" in said
+        assert "connected" not in said
         assert "0 taken by Braze; 3 counted in shadow, never sent" in said
 
     def test_a_worker_that_wakes_too_late_delivers_nothing(self, cutover: Cutover) -> None:

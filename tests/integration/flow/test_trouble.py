@@ -175,6 +175,9 @@ def test_rule_11_unusable_key_file_pauses(
     eventually(lambda: worker.flush().requests, 3)
     assert deployment.sandbox.report()["requests"] == 0
     assert worker.stores.allowance.destination().stop == "invalid_key_or_wrong_instance"
+    # Who keeps the key in a file is sent to that file.
+    stopped = worker.facts_named("destination_stopped")[0]
+    assert "PERSONA_SYNC_BRAZE_API_KEY_FILE and" in stopped.todo
     deployment.key_file.write_text(KEY)
     deployment.drain(worker)
     deployment.assert_right()

@@ -15,7 +15,7 @@ from tests.integration.conftest import RealServer, free_port
 from tests.integration.flow.support import KEY, Deployment, Sandbox, Worker
 from tests.integration.operators.conftest import OTHER_KEY, PROXY_PASSWORD, Command
 from worker.contract import key
-from worker.stores.keys import PARTITIONS_KEY, TICKS
+from worker.stores.keys import DEST, PARTITIONS_KEY, TICKS
 from worker.stores.workers import this_process
 
 
@@ -155,6 +155,16 @@ class TestBraze:
         assert done.finding("braze")["ok"] is False
         assert done.finding("braze_key")["ok"] is None
 
+    def test_a_server_that_says_yes_to_everything(
+        self, running: Worker, command: Command, sandbox: Sandbox
+    ) -> None:
+        """A 200 that does not talk as Braze does is another server, not Braze in trouble."""
+        sandbox.fault("status", status=200, body={"ok": True})
+        found = command("check", "--json").finding("braze")
+        assert found["ok"] is False
+        assert "this is not Braze" in found["detail"]
+        assert "PERSONA_SYNC_BRAZE_ENDPOINT" in found["todo"]
+
     def test_trouble_and_limits_are_told_apart(
         self, running: Worker, command: Command, sandbox: Sandbox
     ) -> None:
@@ -181,6 +191,7 @@ class TestServer:
         done = command("check", "--json", redis_url=f"redis://:test-password@{place}/0")
         assert (done.code, done.finding("server")["ok"]) == (1, False)
         assert done.finding("server")["detail"] == f"{place} refuses connections"
+        assert done.finding("broker")["ok"] is None
         assert done.finding("workers")["ok"] is None
         assert done.finding("braze_key")["ok"] is True
 
@@ -304,14 +315,54 @@ class TestSettings:
         assert any("no server is running" in detail for detail in wrong)
 
     def test_each_wrong_setting_is_named(self, bare_command: Command) -> None:
-        """Two wrong values are two findings; what needs settings was not looked at."""
+        """Two wrong values are two findings, and what is missing is found beside them."""
         done = bare_command("check", "--json", valve_share="7", claim_lease="soon")
+        said = [item["detail"] for item in done.json if item["ok"] is False]
+        for name in ("VALVE_SHARE", "CLAIM_LEASE", "BRAZE_ENDPOINT", "BRAZE_API_KEY"):
+            assert len([line for line in said if f"PERSONA_SYNC_{name}" in line]) == 1
+        assert "no server is running" in done.finding("server")["detail"]
+
+    def test_one_wrong_setting_hides_nothing(self, running: Worker, command: Command) -> None:
+        """Everything else is looked at; what rests on the wrong one says that it could not be."""
+        done = command("check", "--json", inbox_high_water="many", claim_lease="1s")
+        unseen = {item["check"] for item in done.json if item["ok"] is None}
+        assert unseen == {"settings_in_force", "inbox"}
         wrong = [item for item in done.json if item["ok"] is False]
         assert [item["check"] for item in wrong] == ["settings", "settings"]
-        said = " ".join(item["detail"] for item in wrong)
-        assert "PERSONA_SYNC_VALVE_SHARE" in said
-        assert "PERSONA_SYNC_CLAIM_LEASE" in said
-        assert done.finding("server")["ok"] is None
+        assert done.finding("braze_key")["ok"] is True
+
+    @pytest.mark.parametrize("mode", ["dark", "Live "])
+    def test_a_wrong_mode_hides_everything(self, command: Command, mode: str) -> None:
+        """Nobody can say what a deployment needs whose mode is not known."""
+        done = command("check", "--json", mode=mode)
+        assert {item["ok"] for item in done.json if item["check"] != "settings"} == {None}
+
+    def test_missing_registry(self, running: Worker, command: Command) -> None:
+        """A file that was named and is not there is a finding, in JSON too."""
+        done = command("check", "--json", audiences="/nonexistent.yaml")
+        found = done.finding("audiences")
+        assert (done.code, found["ok"]) == (1, False)
+        assert "there is no file /nonexistent.yaml" in found["detail"]
+        assert done.finding("server")["ok"] is True
+
+    @pytest.mark.parametrize("url", ["notaurl", "http://hook.example/hush"], ids=["none", "http"])
+    def test_webhook(self, running: Worker, command: Command, url: str) -> None:
+        """An address with which no worker starts is found; it is a secret, and not shown."""
+        done = command("check", "--json", notice_webhook=url)
+        found = done.finding("settings")
+        assert (done.code, found["ok"]) == (1, False)
+        assert "PERSONA_SYNC_NOTICE_WEBHOOK" in found["detail"]
+        assert url not in done.out
+
+    def test_empty_key_file(
+        self, running: Worker, command: Command, deployment: Deployment, tmp_path: Path
+    ) -> None:
+        """What is wrong and what to do are two sentences, about the file."""
+        file = tmp_path / "empty"
+        file.touch()
+        found = command("check", "--json", braze_api_key_file=str(file)).finding("settings")
+        assert found["detail"] == f"PERSONA_SYNC_BRAZE_API_KEY_FILE: {file} is empty"
+        assert found["todo"] not in found["detail"]
 
     def test_wrong_registry(
         self, running: Worker, command: Command, deployment: Deployment
@@ -361,6 +412,26 @@ class TestRunning:
         assert (done.code, found["ok"]) == (1, False)
         assert "moving house (by ann, since " in found["detail"]
         assert "persona-sync resume" in found["todo"]
+
+    def test_way_and_destination_say_the_same(
+        self, running: Worker, command: Command, sandbox: Sandbox, client: Redis
+    ) -> None:
+        """While Braze is in trouble both lines say to wait."""
+        client.hset(DEST, mapping={"width": 1, "failures": 3, "last_reason": "status_503"})
+        sandbox.fault("status", status=503)
+        done = command("check", "--json")
+        assert done.finding("destination")["ok"] is False
+        assert done.finding("braze")["todo"] == done.finding("destination")["todo"]
+
+    def test_no_way_there(self, running: Worker, command: Command, client: Redis) -> None:
+        """Without a connection, the destination's line leads to the one that says why."""
+        client.hset(DEST, mapping={"width": 1, "failures": 3, "last_reason": "not_connected"})
+        assert "`braze`" in command("check", "--json").finding("destination")["todo"]
+
+    def test_what_going_live_left(self, running: Worker, command: Command) -> None:
+        """An answer that was meant for once is to be taken back."""
+        found = command("check", "--json", adopt_shadow="trust").finding("mode")
+        assert (found["ok"], "PERSONA_SYNC_ADOPT_SHADOW" in found["todo"]) == (True, True)
 
     def test_dead_letters_are_a_warning(
         self, running: Worker, command: Command, client: Redis

@@ -385,6 +385,19 @@ class TestExport:
         assert [json.loads(line)["user"] for line in done.out.splitlines()] == ["u1"]
         assert "Exported 1" in done.err
 
+    @pytest.mark.parametrize(
+        ("file", "said"), [(".", "is a folder"), ("/tmp", "is a folder"), ("/dev/null", "no file")]
+    )
+    @pytest.mark.parametrize("force", [[], ["--force"]])
+    def test_only_a_file_is_written(
+        self, deployment: Deployment, command: Command, file: str, said: str, force: list[str]
+    ) -> None:
+        """A folder or a device is refused in words, and --force changes nothing about that."""
+        done = command("dead-letters", "export", file, *force)
+        assert done.code == 2
+        assert said in done.err
+        assert "give --force" not in done.err
+
     def test_a_file_is_not_written_over(
         self, deployment: Deployment, command: Command, client: Redis, tmp_path: Path
     ) -> None:

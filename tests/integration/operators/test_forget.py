@@ -1,10 +1,12 @@
 """`forget`, and what `trace`, `status`, `dead-letters` and `resume` say of deletions."""
 
 import pytest
+from redis import Redis
 
 from tests.integration.flow.support import Deployment, Worker, eventually
 from tests.integration.operators.conftest import Command
 from worker.contract import inbox_key
+from worker.stores.operators import Operators
 
 USER = "someone@example.org"
 
@@ -91,10 +93,27 @@ class TestForget:
         ask_braze(worker)
         (letter,) = command("dead-letters", "list", "--json").json["letters"]
         assert (letter["kind"], letter["user"]) == ("deletion", USER)
-        assert command("dead-letters", "replay").code == 0
+        assert " the profile " in command("dead-letters", "list").out
+        dry = command("dead-letters", "replay", "--dry-run", "--json").json
+        assert (dry["matched"], dry["kinds"]["deletion"]) == (1, 1)
+        done = command("dead-letters", "replay")
+        assert done.code == 0
+        assert "Braze is asked again to delete 1 profile." in done.out
         assert worker.stores.forwards.waiting(1) == 1
         ask_braze(worker)
         assert worker.stores.forwards.taken(1) == 1
+
+    def test_who_did_it_is_written_down(
+        self, deployment: Deployment, command: Command, client: Redis
+    ) -> None:
+        """By name, beside the envelope; whom it was about is not."""
+        said = command("forget", USER, "-y", "--by", "ann", "--json").json
+        settings = deployment.settings()
+        operators = Operators(client, settings.same_attribute_gap, settings.journal_bytes)
+        (action,) = operators.actions()
+        assert said["by"] == "ann"
+        assert (action.by, action.what, action.why) == ("ann", "forget", said["envelope"])
+        assert action.letters == ()
 
     def test_nobody_to_ask_wants_yes(self, deployment: Deployment, command: Command) -> None:
         """Without a terminal nothing is deleted by accident."""

@@ -170,6 +170,29 @@ class TestTrouble:
             asker.tell()
         assert widths == [1, 2, 4, 8, 16, 32]
 
+    def test_rule_09_a_quiet_while_after_a_success_ends_the_narrowing(self, asker: Asker) -> None:
+        """Who has nothing to widen with is not slowed for ever; those who look see the same."""
+
+        def seen() -> str:
+            world = asker.world
+            return str(world.allowance.destination().state(world.now)[0])
+
+        for _ in range(3):
+            asker.ask()
+            asker.tell(Course.FAILING, items=(Verdict.UNKNOWN,))
+            asker.world.later(1)
+        asker.world.later(60_000)
+        assert seen() == "unreachable"
+        asker.ask()
+        asker.tell()
+        asker.world.later(9_999)
+        assert seen() == "slowed"
+        assert [asker.ask().why for _ in range(3)] == ["", "", "narrowed"]
+        asker.world.later(1)
+        assert seen() == "connected"
+        assert [asker.ask().why for _ in range(8)] == [""] * 8
+        assert asker.world.allowance.destination().width == 0
+
     def test_rule_09_a_lost_permit_does_not_block_the_probe(self, asker: Asker) -> None:
         """The place of a killed worker's request is free again after the life of a permit."""
         asker.world.allowance.pause(timedelta(0), "x", narrow=True)

@@ -50,6 +50,8 @@ class TestJudge:
             (429, b"", True, None),
             (500, b"", False, None),
             (200, b"not json", False, None),
+            (200, b"{}", False, None),
+            (422, EMPTY_ARRAY[:20], False, None),
         ],
     )
     def test_way_and_key_are_told_apart(
@@ -60,6 +62,11 @@ class TestJudge:
         assert (found[0].ok, found[1].ok) == (way, key)
         assert all(item.todo for item in found if item.ok is False)
         assert not any("12345678" in item.detail for item in found)
+
+    def test_the_expected_refusal_reads_as_good_news(self) -> None:
+        """The probe is empty on purpose: its 400 is said to be expected."""
+        way, _ = judge(Reply(status=400, body=EMPTY_ARRAY), "rest.example", 0.0)
+        assert way.detail == "rest.example answers an empty request as expected (400)"
 
     def test_key_and_instance_are_both_named(self) -> None:
         """A 401 cannot tell them apart, so that neither is left out."""
@@ -110,12 +117,26 @@ class TestSettings:
         """Each line of the error is a finding, with what the setting is for."""
 
         def load() -> Settings:
-            raise WrongSettings("PERSONA_SYNC_PARTITIONS: must be more\nA and B do not fit")
+            raise WrongSettings("PERSONA_SYNC_MODE: must be live or shadow\nA and B do not fit")
 
         found, findings = look_at_settings(load, {})
         assert found is None
         assert [item.ok for item in findings] == [False, False]
-        assert "Redis Cluster" in str(findings[0].todo)
+        assert "shadow" in str(findings[0].todo)
+
+    def test_the_others_are_read_with_a_default_for_the_wrong(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is right stays as it is set; a rule that only shows then is told, too."""
+        monkeypatch.setenv("PERSONA_SYNC_VALVE_SHARE", "7")
+        monkeypatch.setenv("PERSONA_SYNC_CLAIM_LEASE", "1s")
+        monkeypatch.setenv("PERSONA_SYNC_JOURNAL_BYTES", "123456")
+        read, findings = look_at_settings(Settings.load, {})
+        assert read is not None
+        assert (read.settings.valve_share, read.settings.journal_bytes) == (0.2, 123_456)
+        said = " ".join(item.detail for item in findings)
+        assert "PERSONA_SYNC_VALVE_SHARE" in said
+        assert "PERSONA_SYNC_CLAIM_LEASE" in said
 
     def test_strange_variables(self) -> None:
         """Near misses are shown with what was meant; others of the machine are not our business."""

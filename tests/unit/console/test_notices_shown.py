@@ -17,8 +17,24 @@ def resumed(at_ms: int) -> Kept:
     return Kept(at_ms, "destination_resumed", "", "Braze is sent to again.")
 
 
-def over(*newest_first: Kept, now_ms: int = NOON, is_stopped: bool = False) -> list[Any]:
-    found = shown(newest_first, now_ms=now_ms, is_stopped=is_stopped)
+def unreachable(at_ms: int) -> Kept:
+    return Kept(at_ms, "destination_unreachable", "", "Nothing gets through.")
+
+
+def over(
+    *newest_first: Kept,
+    now_ms: int = NOON,
+    is_stopped: bool = False,
+    is_unreachable: bool = False,
+    held: tuple[str, ...] = (),
+) -> list[Any]:
+    found = shown(
+        newest_first,
+        now_ms=now_ms,
+        is_stopped=is_stopped,
+        is_unreachable=is_unreachable,
+        held=held,
+    )
     return [(item["over"], item["over_since"]) for item in found]
 
 
@@ -56,8 +72,28 @@ def test_a_spent_budget_is_over_at_midnight() -> None:
     """Its day has an end that everybody knows."""
     spent = Kept(NOON, "budget_reached", "vip", "vip has had its 100 data points.")
     midnight = (NOON // DAY_MS + 1) * DAY_MS
-    assert over(spent, now_ms=midnight - 1) == [(False, None)]
-    assert over(spent, now_ms=midnight) == [(True, "2024-10-05T00:00:00.000Z")]
+    assert over(spent, now_ms=midnight - 1, held=("vip",)) == [(False, None)]
+    assert over(spent, now_ms=midnight, held=("vip",)) == [(True, "2024-10-05T00:00:00.000Z")]
+
+
+def test_a_budget_that_was_raised_is_over_before() -> None:
+    """Once nobody waits for it any more, the notice does not stand; those of others do."""
+    spent = [Kept(NOON, "budget_reached", name, "Spent.") for name in ("vip", "new", "")]
+    assert over(*spent) == [(True, None)] * 3
+    assert over(*spent, held=("new",)) == [(True, None), (False, None), (False, None)]
+
+
+def test_only_the_newest_notice_of_a_budget_can_stand() -> None:
+    """A bound that was raised and is spent again makes the notice of the lower one old."""
+    spent = [Kept(NOON + at, "budget_reached", "vip", "Spent.") for at in (1, 0)]
+    assert over(*spent, held=("vip",)) == [(False, None), (True, None)]
+
+
+def test_an_outage_stands_while_it_lasts() -> None:
+    """Then it says since when Braze answers again; a stop beside it is judged by itself."""
+    assert over(unreachable(NOON), is_unreachable=True) == [(False, None)]
+    assert over(unreachable(NOON), stopped(NOON), is_stopped=True) == [(True, None), (False, None)]
+    assert over(resumed(3_000), unreachable(2_000))[1] == (True, "1970-01-01T00:00:03.000Z")
 
 
 def test_what_never_stands_is_not_over() -> None:

@@ -2,8 +2,11 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -104,8 +107,49 @@ def test_a_port_in_use_is_a_warning_with_what_to_do(make: Make, record: Record) 
     assert isinstance(fact, MetricsNotServed)
     assert (fact.level, fact.reason) == ("warning", "EADDRINUSE")
     assert fact.address == f"127.0.0.1:{first.port}"
+    assert "Another worker" in fact.todo
     assert "PERSONA_SYNC_METRICS_BIND" in fact.todo
     assert get(first.port)[0] == 200
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A program of somebody else, which answers everything."""
+
+    def do_GET(self) -> None:
+        """Nothing, well said."""
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+def test_a_port_of_another_program_is_said_to_be(make: Make, record: Record) -> None:
+    """Whoever does not answer as a worker is none, and nobody serves the metrics."""
+    with HTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        thread = threading.Thread(target=stranger.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            make(port=stranger.server_port).start()
+        finally:
+            stranger.shutdown()
+            thread.join()
+    (fact,) = record
+    assert isinstance(fact, MetricsNotServed)
+    assert fact.todo.startswith("Another program has the port")
+
+
+def test_a_port_of_a_program_that_is_silent_delays_nobody_for_long(
+    make: Make, record: Record
+) -> None:
+    """A worker asks whose port it is, and does not wait for the answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        make(port=silent.getsockname()[1]).start()
+        assert time.monotonic() - began < 5
+    (fact,) = record
+    assert isinstance(fact, MetricsNotServed)
+    assert fact.todo.startswith("Another program has the port")
 
 
 def test_the_next_takes_over_a_port_that_is_free_again(make: Make, record: Record) -> None:

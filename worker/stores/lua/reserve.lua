@@ -1,6 +1,7 @@
 -- The right to make one request: GCRA on the server's clock, with reservation of a later slot.
 -- KEYS: dest, permits. ARGV: 1 now ms or '', 2 permit id, 3 lane 'r'|'b', 4 requests per second,
--- 5 burst, 6 longest wait ms, 7 ms after which a permit counts as lost.
+-- 5 burst, 6 longest wait ms, 7 ms after which a permit counts as lost, 8 ms after the last
+-- success with which a narrowing is over though nobody sent enough to widen it.
 -- Returns {granted 0|1, ms to wait, why, reason}. Nothing is granted while the destination is
 -- stopped, paused, or narrowed and as many requests are under way as it is wide.
 local call, dest = redis.call, KEYS[1]
@@ -10,7 +11,7 @@ if not now then
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 local names = {'stop', 'until', 'reason', 'width', 'tat', 'hint_left', 'hint_reset', 'hint_limit',
-  'hint_next_r', 'hint_next_b'}
+  'hint_next_r', 'hint_next_b', 'failures', 'last_fine'}
 local got, d = call('HMGET', dest, unpack(names)), {}
 for i, name in ipairs(names) do d[name] = got[i] end
 local lane, most = ARGV[3], tonumber(ARGV[6])
@@ -20,6 +21,12 @@ local paused = tonumber(d['until'] or '0')
 if paused > now then return {0, math.ceil(paused - now), 'paused', d.reason or ''} end
 call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local width = tonumber(d.width or '0')
+-- Destination.is_wide_again decides the same for who only looks.
+if width > 0 and tonumber(d.failures or '0') == 0 and d.last_fine
+  and now - tonumber(d.last_fine) >= tonumber(ARGV[8]) then
+  call('HDEL', dest, 'width', 'reason')
+  width = 0
+end
 if width > 0 and call('ZCARD', KEYS[2]) >= width then return {0, 100, 'narrowed', d.reason or ''} end
 
 local interval, burst = 1000 / tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -1,0 +1,76 @@
+"""A server that answers and refuses: every command says why, in the words of `check`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import RealServer, free_port
+from tests.integration.flow.support import Deployment
+from tests.integration.operators.conftest import Command
+from tests.integration.operators.test_check import old_server
+
+PRIMARY = "Let PERSONA_SYNC_REDIS_URL name the primary server"
+NEWER = "Use Redis 7.0 or later, Valkey, or the embedded server (`persona-sync up`)."
+
+
+@pytest.fixture
+def replica(own_server: RealServer) -> RealServer:
+    """A server that answers and takes no writes."""
+    with own_server.client() as client:
+        client.config_set("replica-read-only", "yes")
+        client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+    return own_server
+
+
+class TestReadOnly:
+    @pytest.mark.parametrize(
+        "arguments", [("up",), ("pause",), ("resume",), ("send", "u", "vip", "true")]
+    )
+    def test_who_writes_is_sent_to_the_primary(
+        self, replica: RealServer, command: Command, arguments: tuple[str, ...]
+    ) -> None:
+        """One sentence that names the setting, and exit code 1."""
+        done = command(*arguments, redis_url=replica.url)
+        assert done.code == 1
+        assert PRIMARY in done.err
+        assert "not certain" not in done.err
+
+    @pytest.mark.parametrize("command_of_readers", ["trace", "status"])
+    def test_who_only_reads_goes_on(
+        self,
+        own_server: RealServer,
+        deployment: Deployment,
+        command: Command,
+        command_of_readers: str,
+    ) -> None:
+        """Nothing is written for an answer, so a replica can give it."""
+        with own_server.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+        arguments = [command_of_readers, *(["u"] if command_of_readers == "trace" else [])]
+        done = command(*arguments, "--json", redis_url=own_server.url)
+        assert done.err == ""
+        assert isinstance(done.json, dict)
+
+
+class TestTooOld:
+    @pytest.fixture
+    def place(self) -> Iterator[str]:
+        """Where a Redis 6.2 seems to be."""
+        with old_server() as place:
+            yield place
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("up",), ("status",), ("pause",), ("resume",), ("trace", "u"),
+            ("dead-letters", "list"), ("seed", "--yes"),
+        ],
+    )  # fmt: skip
+    def test_it_is_refused(
+        self, place: str, deployment: Deployment, command: Command, arguments: tuple[str, ...]
+    ) -> None:
+        """The version that is there, and the one that is needed."""
+        done = command(*arguments, redis_url=f"redis://{place}/0")
+        assert done.code == 1
+        assert "6.2.0" in done.err
+        assert NEWER in done.err
