@@ -19,9 +19,9 @@ from console.standing import read_standing
 from producer.envelopes import Addressed
 from producer.publish import Producer
 from worker.audiences.registry import Registry
-from worker.bootstrap import Stores, make_stores
 from worker.contract import Change, ChangeClass, Changes
 from worker.settings import Settings
+from worker.stored import Stores, make_stores
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Nothing but the machine limits: what is measured is the engine.

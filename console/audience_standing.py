@@ -12,10 +12,10 @@ from console.lane_reasons import why
 from console.paper import many
 from console.sweeps_shown import WORDS, SweepShown, read_sweeps
 from worker.audiences.registry import Registry, WrongRegistry, read_registry
-from worker.bootstrap import Stores
 from worker.durations import format_duration
 from worker.pipeline.rules import LaneTerms, Work
 from worker.pipeline.schedule import Lane
+from worker.stored import Stores
 from worker.stores.audience_books import AudienceBook
 from worker.stores.budget import DAY_MS
 from worker.stores.publication import Published

@@ -12,8 +12,8 @@ from console.instants import at_said
 from console.lane_reasons import SHORT, why
 from worker.audiences.cadence import Code, KnownKind, Lane
 from worker.audiences.registry import Registry
-from worker.bootstrap import Stores
 from worker.durations import format_duration
+from worker.stored import Stores
 from worker.stores.keys import key as key_of
 
 __all__ = [

@@ -225,7 +225,7 @@ _WRONG_USE = (
     "worker.audiences.registry:WrongRegistry",
 )
 _BAD_NEWS = (
-    "worker.bootstrap:UnfitServer",
+    "worker.stored:UnfitServer",
     "console.local_server:ServerFailed",
     "worker.stores.publication:RetiredKey",
     "worker.stores.publication:ChangedMeanwhile",

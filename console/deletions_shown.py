@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from console.instants import iso
-from worker.bootstrap import Stores
+from worker.stored import Stores
 
 
 def deletions(stores: Stores, partitions: int, now_ms: int) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from console.audiences_listed import Row, read_seen, rows, undeclared
 from console.standing import Standing, read_standing
 from console.supervisor import die_with_parent
 from worker.audiences.registry import load_registry
-from worker.bootstrap import Stores, make_stores
 from worker.pipeline.schedule import Lane
 from worker.settings import NothingRunning, Settings
+from worker.stored import Stores, make_stores
 
 START_SECONDS = 40.0
 STOP_SECONDS = 22.0

@@ -11,8 +11,8 @@ import typer
 
 from console.audiences_refused import Refused
 from console.standing import partitions_of
-from worker.bootstrap import Stores, make_fit_stores
 from worker.settings import Settings
+from worker.stored import Stores, make_fit_stores
 from worker.stores.audience_books import AudienceBook
 from worker.stores.operators import Operators
 from worker.stores.outstanding import Outstanding, OutstandingUsers

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from console.checks.running import TICK_LATE_MS
 from console.local_server import is_ready, where_to_look
 from console.supervisor import Part
-from worker.bootstrap import connect
 from worker.contract import CANNOT_START_CODE, QUEUES
 from worker.settings import NothingRunning, Settings, split_address
+from worker.stored import connect
 from worker.stores.workers import Workers
 
 _APP = "worker.celery_app"

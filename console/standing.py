@@ -11,11 +11,11 @@ from console.deletions_shown import deletions
 from console.instants import iso
 from console.notices_shown import shown as notices_shown
 from worker.audiences.registry import Registry
-from worker.bootstrap import Stores
 from worker.pipeline.notices import in_words
 from worker.pipeline.schedule import Lane, boundary_after
 from worker.settings import Settings
 from worker.snapshot import LaneSnapshot, Snapshot, take
+from worker.stored import Stores
 from worker.stores.allowance import OPERATOR, Destination
 from worker.stores.budget import DAY_MS, Over
 from worker.stores.in_force import Published

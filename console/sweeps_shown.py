@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.instants import iso
-from worker.bootstrap import Stores
 from worker.pipeline.rules import Order, Work
+from worker.stored import Stores
 from worker.stores.sweeps import Sweep
 
 # Partitions begin the same work within moments of each other.

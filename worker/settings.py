@@ -346,7 +346,7 @@ class Settings(BaseSettings):
     webhook_bytes: int = Field(
         16_000_000,
         ge=32_768,
-        description="The longest webhook body, unpacked: 4,000 messages, Segment's most, of 4 KB.",
+        description="The longest webhook body: 4,000 messages, Segment's most, of 4 KB.",
     )
 
     # --- seeing

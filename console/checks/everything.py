@@ -11,8 +11,8 @@ from console.checks.producer import PRODUCER_CHECKS, look_at_producer
 from console.checks.running import RUNNING_CHECKS, look_at_running
 from console.checks.server import SERVER_CHECKS, look_at_server
 from console.checks.settings import look_at_audiences, look_at_settings
-from worker.bootstrap import make_stores
 from worker.settings import NothingRunning, Settings, WrongSettings
+from worker.stored import make_stores
 
 _HIDDEN = "***"
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from console.checks.finding import Finding, bad, good, unseen
-from worker.bootstrap import Stores, rules_of
+from worker.bootstrap import rules_of
 from worker.settings import Settings
+from worker.stored import Stores
 
 CHECK = "settings_in_force"
 _SHOWN = 6

@@ -8,12 +8,12 @@ from console.checks.rules import look_at_rules
 from console.paper import many
 from console.registry_shown import registry_shown, still_said
 from console.standing import bounds_of, destination_state, iso, state_said
-from worker.bootstrap import Stores
 from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
 from worker.delivery import TODO
 from worker.pipeline.reply import Trouble
 from worker.pipeline.schedule import Lane
 from worker.settings import Settings
+from worker.stored import Stores
 from worker.stores.allowance import OPERATOR
 from worker.stores.budget import DAY_MS
 

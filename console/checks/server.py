@@ -19,8 +19,8 @@ from console.checks.finding import Finding, all_unseen, bad, from_outside, good,
 from console.checks.network import refusal
 from console.checks.refusals import NEWER, refused
 from console.up_lock import is_held
-from worker.bootstrap import OLDEST_SERVER, connect
 from worker.settings import NothingRunning, Settings, WrongSettings
+from worker.stored import OLDEST_SERVER, connect
 from worker.stores.keys import CHECK, PARTITIONS_KEY
 from worker.stores.server import Server
 

@@ -35,9 +35,9 @@ from worker.audiences.registry import (
     registry_text,
 )
 from worker.audiences.segment_api import NotAudiences, Page, read_page
-from worker.bootstrap import make_stores
 from worker.durations import to_ms
 from worker.settings import NothingRunning, Settings, WrongSettings
+from worker.stored import make_stores
 
 app = typer.Typer(
     help="See which audiences are realtime, which batched, and why; take them over from Segment; "

@@ -20,10 +20,10 @@ from console.paper import for_people, many
 from console.standing import destination_state, partitions_of
 from console.who import this_operator
 from worker.audiences.registry import load_registry
-from worker.bootstrap import Stores, make_fit_stores
 from worker.durations import parse_duration
 from worker.pipeline.notices import in_words
 from worker.settings import Settings
+from worker.stored import Stores, make_fit_stores
 from worker.stores.dead_letters import KINDS
 from worker.stores.operators import Operators
 

@@ -11,10 +11,10 @@ from console.who import this_operator
 from producer.envelopes import Addressed
 from producer.publish import Producer
 from producer.refusals import ProducerRefused
-from worker.bootstrap import make_stores
 from worker.contract import USER_ID_MAX_BYTES, Deletion, partition_of
 from worker.durations import format_duration
 from worker.settings import Settings
+from worker.stored import make_stores
 from worker.stores.operators import Operators
 
 

@@ -9,10 +9,10 @@ import typer
 
 from console.standing import destination_state, iso, stop_said
 from console.who import one_line, this_operator
-from worker.bootstrap import Stores, make_fit_stores
 from worker.pipeline.facts import DestinationResumed
 from worker.pipeline.notices import in_words, notice_of
 from worker.settings import Settings
+from worker.stored import Stores, make_fit_stores
 from worker.stores.allowance import OPERATOR, Destination
 from worker.stores.operators import Operators
 

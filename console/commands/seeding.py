@@ -22,12 +22,12 @@ from console.paper import for_people, many
 from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
 from console.standing import destination_state
 from console.who import this_operator
-from worker.bootstrap import Stores, make_fit_stores
 from worker.braze.client import UnusableKey
 from worker.braze.instances import rest_url
 from worker.braze.readback import ReadBack
 from worker.pipeline.notices import in_words
 from worker.settings import Settings, WrongSettings
+from worker.stored import Stores, make_fit_stores
 from worker.stores.allowance import OPERATOR
 from worker.stores.operators import Operators
 from worker.stores.seeding import Progress

@@ -14,8 +14,8 @@ from console.registry_shown import registry_rows, registry_shown
 from console.standing import partitions_of, read_standing, state_said
 from console.sweeps_shown import SweepShown
 from worker.audiences.registry import load_registry
-from worker.bootstrap import make_fit_stores
 from worker.settings import Settings
+from worker.stored import make_fit_stores
 
 _MODES = {
     "shadow": "SHADOW - everything is computed and counted, nothing is sent to Braze",

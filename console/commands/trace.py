@@ -9,9 +9,9 @@ from rich.table import Table
 from console.deletions_shown import deletion_of, deletion_said
 from console.paper import for_people, plain
 from console.standing import destination_state, iso, partitions_of, state_said
-from worker.bootstrap import Stores, make_fit_stores
 from worker.contract import partition_of
 from worker.settings import Settings
+from worker.stored import Stores, make_fit_stores
 
 
 def trace_command(

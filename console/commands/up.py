@@ -19,9 +19,9 @@ from console.supervisor import Part, Supervisor
 from console.up_lock import LOCK_FILE
 from producer.http.auth import Secrets
 from worker.audiences.registry import load_registry
-from worker.bootstrap import check_version
 from worker.braze.instances import rest_url
 from worker.settings import Settings, WrongSettings
+from worker.stored import check_version
 from worker.stores.keys import CHECK
 
 

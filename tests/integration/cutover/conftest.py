@@ -104,7 +104,7 @@ class Cutover:
 
     def seeding(self) -> Seeding:
         """The acknowledged side, with the names of the deployment's registry."""
-        from worker.bootstrap import make_stores
+        from worker.stored import make_stores
 
         settings = self.deployment.settings()
         stores = make_stores(settings, client=self.deployment.client)
@@ -140,7 +140,7 @@ class Cutover:
 
     def state(self, user: str, attribute: str) -> Any:
         """What `trace` says of it."""
-        from worker.bootstrap import make_stores
+        from worker.stored import make_stores
 
         stores = make_stores(self.deployment.settings(), client=self.deployment.client)
         (found,) = [

@@ -8,7 +8,7 @@ import pytest
 
 from console.seeding import Stuck
 from tests.integration.flow.support import eventually
-from worker.bootstrap import make_stores
+from worker.stored import make_stores
 from worker.stores.seeding import Progress
 
 Cutover = Any

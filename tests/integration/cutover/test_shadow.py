@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from worker.bootstrap import make_stores
 from worker.braze.shadow import ShadowBraze
 from worker.contract import CANNOT_START_CODE
 from worker.pipeline.outcome import Verdict
+from worker.stored import make_stores
 from worker.stores.handover import NotHandedOver
 from worker.stores.mode import Step, step
 from worker.stores.seeding import Seeding

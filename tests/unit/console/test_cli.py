@@ -16,9 +16,9 @@ from console.cli import SUBCOMMANDS, _load, app, expected_trouble
 from console.local_server import ServerFailed
 from console.up_lock import LOCK_FILE
 from worker.audiences.registry import WrongRegistry
-from worker.bootstrap import UnfitServer
 from worker.braze.instances import UnknownInstance
 from worker.settings import NothingRunning, WrongSettings
+from worker.stored import UnfitServer
 
 
 class TestTrouble:
@@ -159,3 +159,8 @@ class TestCommand:
         done = _run("stat")
         assert done.returncode == 2
         assert "status" in done.stderr
+
+
+def test_up_names_all_that_it_starts() -> None:
+    """The HTTP producer, too: whoever looks for it finds it in `--help`."""
+    assert "HTTP producer" in SUBCOMMANDS["up"].help
