@@ -5,6 +5,7 @@ repeats after a lost answer repeats harmlessly.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,7 +21,8 @@ from worker.contract import (
 )
 
 SAMPLES = 20
-REFUSALS_PARTITION = 0
+SKIPPED_SAMPLES = 5  # what is not our business must not fill the journal
+COUNTS_PARTITION = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,63 @@ class Counts:
         self.skipped.update(other.skipped)
 
 
+class Samples:
+    """The few messages that `trace` will show of all that were not taken: those whose user is
+    known, refused ones before skipped ones, 20 at most."""
+
+    def __init__(self) -> None:
+        self._refused: list[RefusedSample] = []
+        self._skipped: list[RefusedSample] = []
+
+    def add(self, reading: Refused | Skipped, where: str) -> None:
+        """Take one, if there is room and it names a user."""
+        is_refused = isinstance(reading, Refused)
+        kept, most = (self._refused, SAMPLES) if is_refused else (self._skipped, SKIPPED_SAMPLES)
+        if reading.user_id is not None and len(kept) < most:
+            code = str(reading.code)
+            kept.append(RefusedSample(code=code, user_id=reading.user_id, where=where))
+
+    def join(self, other: "Samples") -> None:
+        """Take the other's too, while there is room."""
+        self._refused = (self._refused + other._refused)[:SAMPLES]
+        self._skipped = (self._skipped + other._skipped)[:SKIPPED_SAMPLES]
+
+    def chosen(self) -> list[RefusedSample]:
+        """Those that travel."""
+        return (self._refused + self._skipped)[:SAMPLES]
+
+
+def refusals(
+    new_id: Callable[[int], str],
+    source: str,
+    refused: Mapping[str, int],
+    skipped: Mapping[str, int],
+    samples: Samples,
+    partitions: int,
+) -> list[Addressed]:
+    """Counts in one envelope, each sample in one of its user's partition: there `trace` looks, and
+    there is known who was deleted. `new_id(partition)`. Nothing counted: nothing to send."""
+    if not refused and not skipped:
+        return []
+    of_partition: dict[int, list[RefusedSample]] = defaultdict(list)
+    of_partition[COUNTS_PARTITION] = []
+    for sample in samples.chosen():
+        of_partition[partition_of(sample.user_id or "", partitions)].append(sample)
+    return [
+        Addressed.of(
+            Refusals(
+                id=new_id(partition),
+                source=source,
+                refused=dict(refused) if partition == COUNTS_PARTITION else {},
+                skipped=dict(skipped) if partition == COUNTS_PARTITION else {},
+                samples=found,
+            ),
+            partition,
+        )
+        for partition, found in sorted(of_partition.items())
+    ]
+
+
 class Parcel:
     """Collects readings until they are packed; `acknowledged`: Braze holds their values already."""
 
@@ -64,7 +123,7 @@ class Parcel:
         self._source = source
         self._acknowledged = acknowledged
         self._changes: dict[int, list[Change]] = defaultdict(list)
-        self._samples: list[RefusedSample] = []
+        self._samples = Samples()
 
     def add(self, reading: Change | Refused | Skipped, where: int) -> None:
         """Take one reading; `where` is its line or index, for the people who look."""
@@ -76,7 +135,7 @@ class Parcel:
             self.counts.refused[str(reading.code)] += 1
         else:
             self.counts.skipped[str(reading.code)] += 1
-        self._sample(reading, where)
+        self._samples.add(reading, str(where))
 
     def packed(self, name: str) -> list[Addressed]:
         """The envelopes, with ids that begin with `name`; refusals travel in one of their own."""
@@ -92,24 +151,13 @@ class Parcel:
             for partition, all_changes in sorted(self._changes.items())
             for number, changes in enumerate(_slices(all_changes))
         ]
-        if self._samples:
-            packed.append(Addressed.of(self._refusals(f"{name}:refusals"), REFUSALS_PARTITION))
-        return packed
-
-    def _sample(self, reading: Refused | Skipped, where: int) -> None:
-        if len(self._samples) < SAMPLES:
-            user_id = reading.user_id if isinstance(reading, Refused) else None
-            self._samples.append(
-                RefusedSample(code=str(reading.code), user_id=user_id, where=str(where))
-            )
-
-    def _refusals(self, envelope_id: str) -> Refusals:
-        return Refusals(
-            id=envelope_id,
-            source=self._source,
-            refused=dict(self.counts.refused),
-            skipped=dict(self.counts.skipped),
-            samples=self._samples,
+        return packed + refusals(
+            lambda partition: f"{name}:refusals{f':{partition}' if partition else ''}",
+            self._source,
+            self.counts.refused,
+            self.counts.skipped,
+            self._samples,
+            self._partitions,
         )
 
 

@@ -50,6 +50,9 @@ def _wrong_name(key: str) -> Refusal | None:
 def user_id_of(found: object, exactly: Callable[[], object]) -> str | Refusal | Skip:
     """A string as it is, untrimmed; a number as people write it: 12, 12.0 -> "12".
 
+    Braze takes any text, and `u1 ` is another user than `u1`. Blanks alone and control characters
+    are nobody's id: they come from an empty cell, or from a field that was cut wrongly.
+
     A whole number too large for a double is asked for `exactly`: two users whose ids differ in
     the last digit must not become one.
     """
@@ -64,7 +67,17 @@ def user_id_of(found: object, exactly: Callable[[], object]) -> str | Refusal | 
     size = _utf8_size(found)
     if size is None:
         return Refusal.BROKEN_JSON
-    return found if size <= USER_ID_MAX_BYTES else Refusal.USER_ID_TOO_LONG
+    if size > USER_ID_MAX_BYTES:
+        return Refusal.USER_ID_TOO_LONG
+    if found.isspace() or (not found.isprintable() and _CONTROL.search(found)):
+        return Refusal.INVALID_USER_ID
+    return found
+
+
+def known_user(found: object, exactly: Callable[[], object]) -> str | None:
+    """The user id if it can be read, for the people who look for a message that was not taken."""
+    user_id = user_id_of(found, exactly)
+    return None if isinstance(user_id, (Refusal, Skip)) else user_id
 
 
 def value_of(

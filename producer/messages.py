@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from producer.fields import attribute_of, message_id_of, times_of, user_id_of, value_of
+from producer.fields import (
+    attribute_of,
+    known_user,
+    message_id_of,
+    times_of,
+    user_id_of,
+    value_of,
+)
 from producer.json_text import BrokenJson, is_too_long, read_exactly, read_json, write_json
 from worker.contract import REASONS, Change, ChangeClass, Refusal, Skip
 
@@ -38,9 +45,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Nothing is wrong with the message, and nothing is to be done."""
+    """Nothing is wrong with the message, and nothing is to be done; `user_id` as for Refused."""
 
     code: Skip
+    user_id: str | None = None
 
     @property
     def reason(self) -> str:
@@ -81,11 +89,12 @@ def read_parsed(
         return Refused(Refusal.NOT_AN_OBJECT)
     about = _about(message)
     if about is None:
-        return Skipped(Skip.NOT_AN_AUDIENCE_MESSAGE)
+        user = known_user(message.get("userId"), exactly)
+        return Skipped(Skip.NOT_AN_AUDIENCE_MESSAGE, user)
     fields, change_class, key = about
     attribute = attribute_of(key)
     if isinstance(attribute, Refusal):
-        return Refused(attribute)
+        return Refused(attribute, known_user(message.get("userId"), exactly))
     user_id = user_id_of(message.get("userId"), exactly)
     if isinstance(user_id, Refusal):
         return Refused(user_id)

@@ -30,7 +30,7 @@ MEMORY_FULL = (
     "The server's memory is nearly full, nothing more is accepted. Let the workers catch up, "
     "or raise its maxmemory; then send again."
 )
-_NOT_NOW = (AuthorizationError, BusyLoadingError, ClusterDownError, ReadOnlyError)
+_NOT_NOW = (AuthorizationError, BusyLoadingError, ClusterDownError)
 _CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 
 
@@ -65,6 +65,12 @@ def _said(error: RedisError) -> ProducerRefused:
         )
     if isinstance(error, OutOfMemoryError):
         return MemoryFull(MEMORY_FULL)
+    if isinstance(error, ReadOnlyError):
+        # Repeating helps after a failover: the same address may lead to the new primary then.
+        return ServerAway(
+            "The server is read-only, so it did not take the last messages. Let "
+            "PERSONA_SYNC_REDIS_URL name the primary server, then send again."
+        )
     if isinstance(error, ResponseError) and not isinstance(error, _NOT_NOW):
         word = str(error).split(" ", 1)[0]
         if word not in _CANNOT_WRITE:

@@ -33,8 +33,22 @@ def configure(level: str, form: str) -> None:
         ),
         cache_logger_on_first_use=True,
     )
-    # uvicorn tells of each malformed request: anybody could fill the log with them.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.setLevel(logging.ERROR)
+    uvicorn.propagate = False
+    uvicorn.handlers = [_OneLine()]
+
+
+class _OneLine(logging.Handler):
+    """What uvicorn has to say, in the form of every other line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger().error(
+            "server",
+            reason=record.getMessage().strip(),
+            **({} if error is None else {"error": type(error).__name__, "where": _where(error)}),
+        )
 
 
 def log_request(
@@ -57,10 +71,17 @@ def log_request(
 
 def log_failure(request: str, route: str, error: Exception) -> None:
     """A bug: its kind and where it happened, without a value."""
+    structlog.get_logger().error(
+        "request_failed",
+        request=request,
+        route=route,
+        reason=type(error).__name__,
+        where=_where(error),
+    )
+
+
+def _where(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-    structlog.get_logger().error(
-        "request_failed", request=request, route=route, reason=type(error).__name__, where=where
-    )
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

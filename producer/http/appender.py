@@ -201,7 +201,7 @@ class Appender:
     def _send_counts(self) -> None:
         """An envelope that may have arrived is sent again as it is: nothing is counted twice."""
         self._counts_at = self._clock()
-        self._unsent_counts = self._unsent_counts or self._counts.take(_new_id)
+        self._unsent_counts = self._unsent_counts or self._counts.take(_new_id, self._partitions)
         if not self._unsent_counts:
             return
         try:

@@ -4,6 +4,7 @@ Gives it an id, counts it, turns a refusal into an answer, sets the headers that
 and writes the line of the access log.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from producer.http.access_log import log_failure, log_request
 from producer.http.asked import Asked
 from producer.http.limits import Room
 from producer.http.metrics import Row
-from producer.http.replies import Declined, Reply
+from producer.http.replies import Declined, Reply, busy, stopping
 
 Handler = Callable[[Asked], Awaitable[Reply]]
 
@@ -25,6 +26,21 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 TOO_MANY_HEADERS = "persona_sync.too_many_headers"
+TOO_MANY_CONNECTIONS = "persona_sync.too_many_connections"
+_HEALTH = ("healthz", "readyz")
+# Two of them, and what stands in front may have looked at the other one.
+_ONCE = (b"authorization", b"x-signature", b"content-type", b"content-encoding")
+
+
+def headers_of(reply: Reply, request: str) -> list[tuple[bytes, bytes]]:
+    """All headers of an answer."""
+    return [
+        (b"content-type", reply.content_type),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", request.encode()),
+        *HEADERS,
+        *reply.headers,
+    ]
 
 
 class Door:
@@ -61,22 +77,18 @@ class Endpoint:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
         door = self._door
-        # Of a header that is there twice the last one counts.
         headers = dict(scope["headers"])
         asked = Asked(door.new_id(), scope["method"], headers, receive, door.room)
         door.count(+1)
         try:
             reply = await self._answer(asked, scope)
+        except asyncio.CancelledError:  # a stop does not wait longer, and then the process ends
+            asked.notes["code"] = stopping().code
+            reply = stopping().reply()
         finally:
             asked.release()
             door.count(-1)
-        answer = [
-            (b"content-type", reply.content_type),
-            (b"content-length", str(len(reply.body)).encode()),
-            (b"x-request-id", asked.id.encode()),
-            *HEADERS,
-            *reply.headers,
-        ]
+        answer = headers_of(reply, asked.id)
         await send({"type": "http.response.start", "status": reply.status, "headers": answer})
         body = b"" if asked.method == "HEAD" else reply.body
         await send({"type": "http.response.body", "body": body})
@@ -86,8 +98,12 @@ class Endpoint:
         try:
             if TOO_MANY_HEADERS in scope:
                 raise _too_many_headers()
-            if self._method and asked.method != self._method:
-                raise _wrong_method(self._method)
+            if self._route not in _HEALTH:
+                if TOO_MANY_CONNECTIONS in scope:
+                    raise busy()
+                _check_doubled([name for name, _ in scope["headers"]])
+            if self._method and asked.method not in self._methods():
+                raise _wrong_method(self._methods())
             return await self._handler(asked)
         except Declined as declined:
             asked.notes["code"] = declined.code
@@ -95,6 +111,9 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001 - a bug in one request ends that request only
             log_failure(asked.id, self._route, error)
             return _failed().reply()
+
+    def _methods(self) -> tuple[str, ...]:
+        return ("GET", "HEAD") if self._method == "GET" else (self._method,)
 
     def _note(self, asked: Asked, status: int, seconds: float) -> None:
         self._door.row.count("requests_total", route=self._route, status=str(status))
@@ -110,8 +129,22 @@ async def not_found(asked: Asked) -> Reply:
     )  # fmt: skip
 
 
-def _wrong_method(right: str) -> Declined:
-    return Declined(405, "method_not_allowed", f"Use {right} here.", ((b"allow", right.encode()),))
+def _check_doubled(names: list[bytes]) -> None:
+    """Raises Declined (400) for a header that may be there once only."""
+    if len(set(names)) == len(names):
+        return
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise Declined(
+                400, "doubled_header", f"The header {name.decode()} is there twice. Send it once."
+            )
+
+
+def _wrong_method(right: tuple[str, ...]) -> Declined:
+    allowed = ", ".join(right)
+    return Declined(
+        405, "method_not_allowed", f"Use {right[0]} here.", ((b"allow", allowed.encode()),)
+    )
 
 
 def _too_many_headers() -> Declined:

@@ -7,18 +7,17 @@ envelope, a second's worth; never a change.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from producer.envelopes import REFUSALS_PARTITION, SAMPLES, Addressed
-from worker.contract import Refusals, RefusedSample
+from producer.envelopes import Addressed, Samples, refusals
 
 
 @dataclass(slots=True)
 class _Tally:
     refused: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
-    samples: list[RefusedSample] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
 
 
 class DoorCounts:
@@ -33,7 +32,7 @@ class DoorCounts:
         source: str,
         refused: Counter[str],
         skipped: Counter[str],
-        samples: Iterable[RefusedSample],
+        samples: Samples,
     ) -> None:
         """Count one request's; of the samples the first few of each second are kept."""
         if not refused and not skipped:
@@ -42,25 +41,16 @@ class DoorCounts:
             tally = self._sources.setdefault(source, _Tally())
             tally.refused.update(refused)
             tally.skipped.update(skipped)
-            for sample in samples:
-                if len(tally.samples) >= SAMPLES:
-                    break
-                tally.samples.append(sample)
+            tally.samples.join(samples)
 
-    def take(self, new_id: Callable[[], str]) -> list[Addressed]:
-        """Envelopes of all that was counted, one for each source; counting begins anew."""
+    def take(self, new_id: Callable[[], str], partitions: int = 1) -> list[Addressed]:
+        """Envelopes of all that was counted, for each source; counting begins anew."""
         with self._lock:
             taken, self._sources = self._sources, {}
         return [
-            Addressed.of(
-                Refusals(
-                    id=new_id(),
-                    source=source,
-                    refused=dict(tally.refused),
-                    skipped=dict(tally.skipped),
-                    samples=tally.samples,
-                ),
-                REFUSALS_PARTITION,
-            )
+            envelope
             for source, tally in taken.items()
+            for envelope in refusals(
+                lambda _: new_id(), source, tally.refused, tally.skipped, tally.samples, partitions
+            )
         ]

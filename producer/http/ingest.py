@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import orjson
+
+from producer.json_text import MESSAGE_MAX_BYTES
 from worker.contract import Refusal, Skip
 
 KINDS = ("identify", "track", "page", "screen", "group", "alias")
@@ -26,6 +29,20 @@ def kind_of(message: dict[str, Any]) -> str:
 def plain(kind: str) -> Skip:
     """Why a message that is about no audience is passed over."""
     return _PLAIN.get(kind, Skip.NOT_AN_AUDIENCE_MESSAGE)
+
+
+def is_long(message: object) -> bool:
+    """True beyond 32 KB, counted as it would be written without spaces: what a sender indents
+    costs it nothing."""
+    try:
+        return len(orjson.dumps(message)) > MESSAGE_MAX_BYTES
+    except TypeError:  # an integer beyond 64 bits, half a character: the slow way, rarely
+        return len(repr(message)) > MESSAGE_MAX_BYTES
+
+
+def is_of(message: dict[str, Any], kind: str) -> bool:
+    """False if the message itself says another type than the path it came by."""
+    return message.get("type") is None or kind_of(message) == kind
 
 
 def wrong_shape(message: dict[str, Any], kind: str) -> Refusal | None:

@@ -1,9 +1,12 @@
 """What every route that takes messages does with what it read: append, count, answer."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
+from producer.envelopes import Samples
 from producer.http.appender import Appender
 from producer.http.asked import Asked
 from producer.http.auth import FreshSecrets, Secrets
@@ -13,6 +16,22 @@ from producer.http.metrics import Row
 from producer.http.reading import Reading
 from producer.http.replies import Declined, Reply, not_now, taken
 from producer.refusals import ProducerRefused
+from worker.contract import Refusal
+
+_OF_A_BODY = frozenset(
+    str(code)
+    for code in (
+        Refusal.BROKEN_JSON,
+        Refusal.NOT_AN_OBJECT,
+        Refusal.BAD_REQUEST,
+        Refusal.EMPTY_BATCH,
+        Refusal.TOO_MANY_MESSAGES,
+        Refusal.BODY_TOO_LARGE,
+        Refusal.BROKEN_GZIP,
+        Refusal.UNSUPPORTED_MEDIA_TYPE,
+        Refusal.UNSUPPORTED_ENCODING,
+    )
+)
 
 
 def _wall_ms() -> int:
@@ -48,11 +67,23 @@ class Intake:
         if self._appender.trouble is not None:
             raise not_now(self._appender.trouble)
 
-    async def body(self, asked: Asked, limit: int) -> bytes:
+    async def body(self, asked: Asked, limit: int, *, may_be_packed: bool = True) -> bytes:
         """The unpacked body. Raises Declined."""
-        found = await read_body(asked, limit, self._body_seconds)
+        found = await read_body(asked, limit, self._body_seconds, may_be_packed=may_be_packed)
         self._row.count("received_bytes_total", len(found))
         return found
+
+    @contextmanager
+    def counting(self, source: str | None, asked: Asked) -> Iterator[None]:
+        """A body of a known sender that is declined within is counted once, under its code. What a
+        stranger sends is in the log only: anybody could make these counts grow."""
+        try:
+            yield
+        except Declined as declined:
+            if source is not None and declined.code in _OF_A_BODY:
+                asked.notes["source"] = source
+                self._counts.add(source, Counter({declined.code: 1}), Counter(), Samples())
+            raise
 
     async def take(self, reading: Reading, source: str, asked: Asked) -> Reply:
         """200 once everything accepted is on disk. Raises Declined if it is not."""

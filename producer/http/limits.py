@@ -1,11 +1,13 @@
-"""How large things may be. Those of /v1 are Segment's own (Segment docs: http-api)."""
+"""How large things may be. Those of /v1 are Segment's own (Segment docs: http-api); what one
+message may have is `is_long` of producer/http/ingest.py, the same on every route."""
 
-from producer.json_text import MESSAGE_MAX_BYTES
-
-SINGLE_MAX_BYTES = MESSAGE_MAX_BYTES
 BATCH_MAX_BYTES = 500 * 1024
 BATCH_MAX_MESSAGES = 2_500
 WEBHOOK_MAX_MESSAGES = 4_000  # the most that Segment's webhook lets people choose
+
+# Beside a process's connections, for health checks: busy is not dead.
+HEALTH_CONNECTIONS = 16
+HEALTH_SECONDS = 1.0
 
 HEADERS_MAX_BYTES = 16 * 1024
 HEADERS_MAX_COUNT = 100

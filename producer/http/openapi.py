@@ -24,7 +24,8 @@ class _Open(BaseModel):
 
 
 class Message(_Open):
-    """A Segment message; its kind is the path's. Fields that are not named here are ignored."""
+    """A Segment message; its kind is the path's, and a `type` that contradicts it is refused.
+    Fields that are not named here are ignored."""
 
     userId: str | None = None
     anonymousId: str | None = None
@@ -69,7 +70,7 @@ _MODELS = (Message, Batch, WebhookMessage, Taken, Failed, Health)
 _KEY: list[dict[str, list[str]]] = [{"writeKey": []}]
 _WEBHOOK: list[dict[str, list[str]]] = [{"signature": []}, {"signature": [], "token": []}]
 _WHY = {
-    "400": "The body is not what it must be, or its one message was refused.",
+    "400": "The body is not what it must be, its one message was refused, or a header is doubled.",
     "401": "The key, token or signature is missing or wrong.",
     "405": "Another method is right here.",
     "408": "The body came too slowly.",
@@ -78,7 +79,7 @@ _WHY = {
     "429": "The inbox or the memory is full; send it again later.",
     "431": "The headers are too many or too long.",
     "500": "A fault of the producer.",
-    "503": "The store is away, or too much is under way; send it again later.",
+    "503": "The store is away, too much is under way, or the producer stops; send it again later.",
 }
 
 
@@ -98,7 +99,9 @@ def document() -> dict[str, Any]:
             "/v1/batch": _post("Several messages.", _ref(Batch)),
             "/v1/import": _post("The same as /v1/batch.", _ref(Batch)),
             "/webhooks/segment": _webhook(),
-            "/openapi.json": _get("This document.", "200", {"type": "object"}, _KEY, "401"),
+            "/openapi.json": _get(
+                "This document.", "200", {"type": "object"}, [*_KEY, {"token": []}], "400", "401"
+            ),
             "/healthz": _get("The process lives.", "200", _ref(Health), []),
             "/readyz": _ready(),
         },
@@ -123,7 +126,7 @@ def _schemes() -> dict[str, Any]:
         "token": {
             "type": "http",
             "scheme": "bearer",
-            "description": "PERSONA_SYNC_WEBHOOK_TOKEN; needed for an array.",
+            "description": "PERSONA_SYNC_WEBHOOK_TOKEN; needed for an array at the webhook.",
         },
     }
 
@@ -161,7 +164,7 @@ def _get(
             "security": security,
             "responses": {
                 status: {"description": summary, "content": _json(body)},
-                **_failures((*failures, "405", "431", "500")),
+                **_failures((*failures, "405", "431", "500", "503")),
             },
         }
     }
@@ -169,7 +172,7 @@ def _get(
 
 def _ready() -> dict[str, Any]:
     found = _get("Messages are taken.", "200", _ref(Health), [])
-    content = _json(_ref(Health))
+    content = _json({"anyOf": [_ref(Health), _ref(Failed)]})
     found["get"]["responses"]["503"] = {"description": _WHY["503"], "content": content}
     return found
 

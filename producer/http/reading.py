@@ -7,10 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from producer.envelopes import SAMPLES
+from producer.envelopes import Samples
 from producer.http.packing import Item
 from producer.messages import Refused, Skipped
-from worker.contract import RefusedSample
 
 
 @dataclass(slots=True)
@@ -22,7 +21,7 @@ class Reading:
     refused: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     refusals: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[RefusedSample] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
     messages: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, index: int, kind: str, read: Item | Refused | Skipped) -> None:
@@ -32,11 +31,11 @@ class Reading:
             self.messages[kind, "refused"] += 1
             self.refused[code] += 1
             self.refusals.append({"index": index, "code": code, "reason": read.reason})
-            self._sample(code, read.user_id, index)
+            self.samples.add(read, f"{self.request}:{index}")
         elif isinstance(read, Skipped):
             self.messages[kind, "skipped"] += 1
             self.skipped[str(read.code)] += 1
-            self._sample(str(read.code), None, index)
+            self.samples.add(read, f"{self.request}:{index}")
         else:
             self.messages[kind, "accepted"] += 1
             self.items.append(read)
@@ -48,8 +47,3 @@ class Reading:
             "refused": self.refused.total(),
             "skipped": self.skipped.total(),
         }
-
-    def _sample(self, code: str, user_id: str | None, index: int) -> None:
-        if len(self.samples) < SAMPLES:
-            where = f"{self.request}:{index}"
-            self.samples.append(RefusedSample(code=code, user_id=user_id, where=where))

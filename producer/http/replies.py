@@ -120,6 +120,23 @@ def not_now(refused: ProducerRefused) -> Declined:
     )
 
 
+def stopping() -> Declined:
+    """503: this process ends; the rest of the body did not come in time."""
+    return Declined(
+        503,
+        "stopping",
+        "The producer stops, and the request was not here in whole. Send the same again after the "
+        "seconds in Retry-After; nothing is applied twice.",
+        ((b"retry-after", str(AWAY_SECONDS).encode()),),
+        closes=True,
+    )
+
+
+def malformed() -> Declined:
+    """400: what came is no HTTP request."""
+    return Declined(400, "malformed_request", "This is no HTTP/1.1 request.", closes=True)
+
+
 def busy() -> Declined:
     """503: this process holds as much as it may."""
     return Declined(

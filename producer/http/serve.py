@@ -18,7 +18,7 @@ from producer.http import access_log
 from producer.http.app import make_app, metrics_app
 from producer.http.auth import Secrets
 from producer.http.connection import guarded
-from producer.http.metrics import Board
+from producer.http.metrics import Board, Row
 from producer.http.processes import Processes
 from worker.settings import Settings, WrongSettings, split_address
 
@@ -109,8 +109,10 @@ def _run(
     row = board.row(number)
     row.clear_gauges()
     apps: list[ASGIApp] = [make_app(settings, row), metrics_app(board)]
+    rows = [row, Board(1).row(0)]  # scrapes count among no one's requests
     servers = [
-        _Server(_config(settings, app), opened) for app, opened in zip(apps, sockets, strict=False)
+        _Server(_config(settings, app, counts), opened)
+        for app, counts, opened in zip(apps, rows, sockets, strict=False)
     ]
     # What is there now stays: to look through it for garbage again and again costs 50 ms each time.
     gc.collect()
@@ -120,11 +122,11 @@ def _run(
     return 0
 
 
-def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+def _config(settings: Settings, app: ASGIApp, row: Row) -> uvicorn.Config:
     seconds = settings.producer_body_timeout.total_seconds()
     return uvicorn.Config(
         app,
-        http=guarded(settings.producer_connections, seconds),
+        http=guarded(settings.producer_connections, seconds, row),
         ws="none",
         lifespan="on",
         log_config=None,

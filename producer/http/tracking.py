@@ -5,21 +5,22 @@ the difference between when we received it and its `sentAt`.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-import orjson
-
+from producer.fields import known_user
 from producer.http.asked import Asked
 from producer.http.auth import Secrets, basic_user
 from producer.http.exact import Exactly
-from producer.http.ingest import kind_of, plain, wrong_shape
+from producer.http.ingest import is_long, is_of, kind_of, plain, wrong_shape
 from producer.http.intake import Intake
-from producer.http.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, SINGLE_MAX_BYTES
+from producer.http.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES
+from producer.http.packing import Item
 from producer.http.reading import Reading
 from producer.http.replies import Declined, Reply
 from producer.json_text import MESSAGE_MAX_BYTES, BrokenJson, read_json
 from producer.messages import Refused, Skipped, read_parsed
-from worker.contract import Change, Refusal, Skip
+from worker.contract import Refusal, Skip
 
 # Other requests go on between so many messages.
 MESSAGES_AT_ONCE = 250
@@ -37,12 +38,12 @@ class Tracking:
         intake = self._intake
         source = self._source_of_header(asked)
         intake.refuse_early()
-        body = await intake.body(asked, SINGLE_MAX_BYTES)
-        message = parsed(body)
+        with intake.counting(source, asked):
+            body = await intake.body(asked, BATCH_MAX_BYTES)
+            message = parsed(body)
         source = source or self._source_of_body(message)
-        message["type"] = kind
         reading = Reading(asked.id)
-        one = _Batch(source, intake.now_ms(), {}, Exactly(body, lambda found: [found]))
+        one = _Batch(source, intake.now_ms(), {}, body, Exactly(body, lambda found: [found]))
         reading.add(0, kind, one.read(0, message, kind))
         if reading.refusals:
             raise intake.refuse_single(reading, source, asked)
@@ -53,15 +54,16 @@ class Tracking:
         intake = self._intake
         source = self._source_of_header(asked)
         intake.refuse_early()
-        body = await intake.body(asked, BATCH_MAX_BYTES)
-        document = parsed(body)
+        with intake.counting(source, asked):
+            body = await intake.body(asked, BATCH_MAX_BYTES)
+            document = parsed(body)
         source = source or self._source_of_body(document)
-        messages = _messages_of(document)
+        with intake.counting(source, asked):
+            messages = _messages_of(document)
         batch = _Batch(
-            source, intake.now_ms(), document, Exactly(body, lambda found: found["batch"])
+            source, intake.now_ms(), document, body, Exactly(body, lambda found: found["batch"])
         )
         reading = Reading(asked.id)
-        may_be_long = len(body) > MESSAGE_MAX_BYTES
         for index, message in enumerate(messages):
             if index and index % MESSAGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -69,9 +71,6 @@ class Tracking:
                 reading.add(index, "other", Refused(Refusal.NOT_AN_OBJECT))
                 continue
             kind = kind_of(message)
-            if may_be_long and _is_long(message):
-                reading.add(index, kind, Refused(Refusal.LINE_TOO_LONG))
-                continue
             reading.add(index, kind, batch.read(index, message, kind))
         return await intake.take(reading, source, asked)
 
@@ -102,10 +101,12 @@ class _Batch:
         source: str,
         received_ms: int,
         document: dict[str, Any],
+        body: bytes,
         exactly: Exactly,
     ) -> None:
         self._source = source
         self._received_ms = received_ms
+        self._may_be_long = len(body) > MESSAGE_MAX_BYTES
         self._exactly = exactly
         self._sent_at = document.get("sentAt")
         self._shared = {
@@ -114,11 +115,13 @@ class _Batch:
             if isinstance(found := document.get(name), dict) and found
         }
 
-    def read(self, index: int, message: dict[str, Any], kind: str) -> Change | Refused | Skipped:
-        """One message, with what the batch says for all of them."""
-        refusal = wrong_shape(message, kind)
+    def read(self, index: int, message: dict[str, Any], kind: str) -> Item | Refused | Skipped:
+        """One message, with what the batch says for all of them. `kind` is what its path says, or
+        itself; a path has the last word, and a message that contradicts it is refused."""
+        refusal = self._fault(message, kind)
         if refusal is not None:
-            return Refused(refusal)
+            return Refused(refusal, known_user(message.get("userId"), self._exact(index)))
+        message["type"] = kind
         if self._sent_at is not None and message.get("sentAt") is None:
             message["sentAt"] = self._sent_at
         for name, shared in self._shared.items():
@@ -127,13 +130,27 @@ class _Batch:
                 message[name] = {**shared, **(own or {})}
         read = read_parsed(
             message,
-            lambda: self._exactly.user_id(index),
+            self._exact(index),
             source=self._source,
             place=index,
             received_ms=self._received_ms,
         )
-        is_plain = isinstance(read, Skipped) and read.code is Skip.NOT_AN_AUDIENCE_MESSAGE
-        return Skipped(plain(kind)) if is_plain else read
+        return told_apart(read, kind)
+
+    def _exact(self, index: int) -> Callable[[], object]:
+        return lambda: self._exactly.user_id(index)
+
+    def _fault(self, message: dict[str, Any], kind: str) -> Refusal | None:
+        if self._may_be_long and is_long(message):
+            return Refusal.LINE_TOO_LONG
+        return wrong_shape(message, kind) if is_of(message, kind) else Refusal.BAD_REQUEST
+
+
+def told_apart(read: Item | Refused | Skipped, kind: str) -> Item | Refused | Skipped:
+    """The same; what is about no audience goes by the kind of its message."""
+    if isinstance(read, Skipped) and read.code is Skip.NOT_AN_AUDIENCE_MESSAGE:
+        return Skipped(plain(kind), read.user_id)
+    return read
 
 
 def parsed(body: bytes) -> dict[str, Any]:
@@ -160,14 +177,6 @@ def _messages_of(document: dict[str, Any]) -> list[Any]:
             f"A batch has at most {BATCH_MAX_MESSAGES:,} messages. Send it in parts.",
         )
     return messages
-
-
-def _is_long(message: dict[str, Any]) -> bool:
-    """Counted as it would be written without spaces: what a sender indents costs it nothing."""
-    try:
-        return len(orjson.dumps(message)) > MESSAGE_MAX_BYTES
-    except TypeError:  # an integer beyond 64 bits, half a character: the slow way, rarely
-        return len(repr(message)) > MESSAGE_MAX_BYTES
 
 
 def _checked(source: str | None) -> str:

@@ -5,28 +5,30 @@ the others could be anybody's: an array must bring our own token as well.
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from producer.fields import user_id_of
+from producer.fields import known_user, user_id_of
 from producer.http.asked import Asked
 from producer.http.auth import Secrets
 from producer.http.exact import Exactly
-from producer.http.ingest import kind_of, plain
+from producer.http.ingest import is_long, kind_of
 from producer.http.intake import Intake
 from producer.http.limits import WEBHOOK_MAX_MESSAGES
 from producer.http.packing import Item
 from producer.http.reading import Reading
 from producer.http.replies import Declined, Reply
 from producer.http.signature import is_first_signed, is_signed
-from producer.http.tracking import MESSAGES_AT_ONCE
+from producer.http.tracking import MESSAGES_AT_ONCE, told_apart
 from producer.instants import UnreadableInstant, read_instant
-from producer.json_text import BrokenJson, read_json
+from producer.json_text import MESSAGE_MAX_BYTES, BrokenJson, read_json
 from producer.messages import Refused, Skipped, read_parsed
 from worker.contract import Deletion, Refusal, Skip
 
 SOURCE = "webhook"
 _SPACE = b" \t\r\n"
+_AT_ONCE = 256 * 1024  # longer ones are signed beside the event loop
 
 
 class Webhook:
@@ -41,7 +43,7 @@ class Webhook:
         intake = self._intake
         secrets = intake.secrets()
         signature = asked.header(b"x-signature")
-        if not secrets.shared_secret:
+        if not secrets.shared_secrets:
             raise _refused(
                 "No shared secret is set up here: set PERSONA_SYNC_SHARED_SECRET to the webhook's "
                 "Shared Secret."
@@ -52,15 +54,24 @@ class Webhook:
                 "that is set up here."
             )
         intake.refuse_early()
-        body = await intake.body(asked, self._limit)
-        _check(secrets, asked, body, signature)
-        messages = _messages(body)
+        body = await intake.body(asked, self._limit, may_be_packed=False)
+        if len(body) > _AT_ONCE:
+            await asyncio.to_thread(_check, secrets, asked, body, signature)
+        else:
+            _check(secrets, asked, body, signature)
+        with intake.counting(SOURCE, asked):
+            messages = _messages(body)
         reading = Reading(asked.id)
         exactly = Exactly(body, lambda found: found if isinstance(found, list) else [found])
         for index, message in enumerate(messages):
             if index and index % MESSAGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
             kind = _kind_of(message)
+            may_be_long = kind != "delete" and len(body) > MESSAGE_MAX_BYTES
+            if may_be_long and isinstance(message, dict) and is_long(message):
+                user = known_user(message.get("userId"), partial(exactly.user_id, index))
+                reading.add(index, kind, Refused(Refusal.LINE_TOO_LONG, user))
+                continue
             reading.add(index, kind, _read(message, kind, index, exactly))
         return await intake.take(reading, SOURCE, asked)
 
@@ -68,7 +79,7 @@ class Webhook:
 def _check(secrets: Secrets, asked: Asked, body: bytes, signature: bytes) -> None:
     """Raises Declined (401) unless every message of the body is known to be Segment's."""
     if not body.lstrip(_SPACE).startswith(b"["):
-        if not is_signed(secrets.shared_secret, body, signature):
+        if not any(is_signed(secret, body, signature) for secret in secrets.shared_secrets):
             raise _wrong_signature()
         return
     # Asked for first: finding the first message in an array costs more than a comparison.
@@ -78,9 +89,10 @@ def _check(secrets: Secrets, asked: Asked, body: bytes, signature: bytes) -> Non
             "or set PERSONA_SYNC_WEBHOOK_TOKEN here and add the header "
             "`Authorization: Bearer TOKEN` to the webhook."
         )
-    is_whole = is_signed(secrets.shared_secret, body, signature)
-    if not is_whole and not is_first_signed(secrets.shared_secret, body, signature):
-        raise _wrong_signature()
+    for secret in secrets.shared_secrets:
+        if is_signed(secret, body, signature) or is_first_signed(secret, body, signature):
+            return
+    raise _wrong_signature()
 
 
 def _messages(body: bytes) -> list[Any]:
@@ -112,9 +124,7 @@ def _read(message: Any, kind: str, index: int, exactly: Exactly) -> Item | Refus
 
     if kind == "delete":
         return _deletion(message, user_id_of(message.get("userId"), user_id))
-    read = read_parsed(message, user_id, source=SOURCE, place=index)
-    is_plain = isinstance(read, Skipped) and read.code is Skip.NOT_AN_AUDIENCE_MESSAGE
-    return Skipped(plain(kind)) if is_plain else read
+    return told_apart(read_parsed(message, user_id, source=SOURCE, place=index), kind)
 
 
 def _deletion(message: dict[str, Any], user_id: str | Refusal | Skip) -> Item | Refused | Skipped:

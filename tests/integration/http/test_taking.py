@@ -174,6 +174,27 @@ class TestAround:
         tools.until(lambda: door.send("/v1/identify", tools.engage(), "new").status == 200)
         assert door.send("/v1/identify", tools.engage(), "old").status == 401
 
+    def test_the_webhooks_secret_is_replaced_without_a_window(
+        self, open_door: Any, tools: Any, tmp_path: Any
+    ) -> None:
+        """Both hold while both are in the file; a file cut to nothing takes none away."""
+        file = tmp_path / "secret"
+        file.write_text(f"{tools.shared_secret}\n")
+        door = open_door(shared_secret="", shared_secret_file=str(file))
+        assert door.webhook(tools.engage()).status == 200
+        file.write_text("")
+        tools.until(lambda: door.webhook(tools.engage()).status == 200 and emptied(door))
+        file.write_text(f"the-next-one\n{tools.shared_secret}\n")
+        assert door.webhook(tools.engage()).status == 200
+        file.write_text("the-next-one\n")
+        tools.until(lambda: door.webhook(tools.engage()).status == 401)
+
+
+def emptied(door: Any) -> bool:
+    """True once the log says that a file of secrets is empty."""
+    found = [line for line in door.lines if line["event"] == "secrets_not_taken_up"]
+    return bool(found) and "SHARED_SECRET" in found[0]["reason"]
+
 
 class TestStart:
     @pytest.mark.parametrize(

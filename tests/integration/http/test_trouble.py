@@ -164,6 +164,30 @@ class TestStopped:
         assert door.process.wait(15) == 0
         assert [change.user_id for change in inbox.changes()] == ["late"]
 
+    def test_half_a_body_is_told_when_to_come_again(self, open_door: Any, tools: Any) -> None:
+        """Whoever does not go on sending while it stops gets 503 and a time; the log has one line
+        for it, in the form of all others."""
+        port = tools.free_port()
+        door = open_door(producer_metrics_bind=f"127.0.0.1:{port}")
+        login = b64encode(f"{tools.key}:".encode())
+        with door.raw() as connection:
+            connection.sendall(
+                b"POST /v1/identify HTTP/1.1\r\nHost: x\r\nAuthorization: Basic " + login
+                + b"\r\nContent-Length: 100\r\n\r\n{"
+            )  # fmt: skip
+            tools.until(lambda: in_progress(port))
+            door.process.send_signal(signal.SIGTERM)
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 2" in answer
+        assert b'"code":"stopping"' in answer
+        assert door.process.wait(15) == 0
+        (line,) = [one for one in door.lines if one.get("route") == "identify"]
+        assert (line["status"], line["code"]) == (503, "stopping")
+        assert "Traceback" not in door.log.read_text()
+
 
 class TestServerAway:
     def test_it_is_said_quickly_and_ends_by_itself(

@@ -60,12 +60,13 @@ def test_refusals_travel_counted_and_sampled() -> None:
     parcel = parcel_of(1)
     for line in range(30):
         parcel.add(Refused(Refusal.BROKEN_JSON), line)
+        parcel.add(Refused(Refusal.VALUE_TOO_LONG, "u"), line)
         parcel.add(Skipped(Skip.NO_USER_ID), line)
     envelope = parcel.packed("p")[-1]
     read_back = ENVELOPE.validate_json(envelope.body)
     assert isinstance(read_back, Refusals)
     assert (envelope.partition, envelope.count) == (0, 0)
-    assert read_back.refused == {"broken_json": 30}
+    assert read_back.refused == {"broken_json": 30, "value_too_long": 30}
     assert read_back.skipped == {"no_user_id": 30}
     assert len(read_back.samples) == SAMPLES
 

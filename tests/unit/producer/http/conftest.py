@@ -43,7 +43,7 @@ class Routes:
         self.kept = Kept()
         self.counts = DoorCounts()
         self.room = Room(1_000_000)
-        self.secrets = Secrets(WriteKeys([("web", "k1"), ("app", "k2")]), "s3cret", "t0ken")
+        self.secrets = Secrets(WriteKeys([("web", "k1"), ("app", "k2")]), ("s3cret",), ("t0ken",))
         self.intake = Intake(
             self.kept,  # type: ignore[arg-type]
             self.counts,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from producer.envelopes import Addressed
+from producer.envelopes import Addressed, Samples
 from producer.http.appender import Appender
 from producer.http.door_counts import DoorCounts
 from producer.http.metrics import Board
@@ -224,7 +224,7 @@ class TestTrouble:
 
 class TestCounts:
     def skip(self, bench: Bench, by: int = 1) -> None:
-        bench.counts.add("web", Counter(), Counter({"page": by}), [])
+        bench.counts.add("web", Counter(), Counter({"page": by}), Samples())
 
     def test_a_flood_becomes_few_envelopes(self, bench: Bench) -> None:
         """However many are skipped, an envelope a second; the sum is exact after a stop."""

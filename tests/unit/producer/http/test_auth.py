@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from producer.http.auth import FreshSecrets, Secrets, WriteKeys, basic_user
 from worker.settings import Settings, WrongSettings
@@ -72,11 +74,11 @@ class TestToken:
     )
     def test_bearer(self, header: bytes, is_right: bool) -> None:
         """The word and the token."""
-        assert Secrets(WriteKeys([]), "", "t0ken").has_token(header) is is_right
+        assert Secrets(WriteKeys([]), (), ("old", "t0ken")).has_token(header) is is_right
 
     def test_no_token_is_nobodys(self) -> None:
         """If none is set up, an empty one does not fit."""
-        assert not Secrets(WriteKeys([]), "", "").has_token(b"Bearer ")
+        assert not Secrets(WriteKeys([]), (), ()).has_token(b"Bearer ")
 
 
 class Clock:
@@ -103,8 +105,40 @@ class TestFresh:
         assert secrets.now().write_keys.source_of(b"k1") is None
         assert secrets.now().write_keys.source_of(b"k2") == "web"
 
-    @pytest.mark.parametrize("text", ["nonsense", None])
-    def test_a_broken_file_changes_nothing(self, text: str | None, tmp_path: Path) -> None:
+    def test_two_of_each_while_one_is_replaced(self, tmp_path: Path) -> None:
+        """Commas or line ends between them, as between write keys: no moment of refusals."""
+        (tmp_path / "secret").write_text("old\n new \n")
+        settings = Settings(shared_secret_file=tmp_path / "secret", webhook_token=SecretStr("a,b"))
+        secrets = Secrets.read(settings)
+        assert (secrets.shared_secrets, secrets.webhook_tokens) == (("old", "new"), ("a", "b"))
+
+    def test_an_emptied_file_takes_nothing_away(self, tmp_path: Path) -> None:
+        """A file is empty for a moment while it is written: the last value stays, the log says it
+        once, and what else has changed is taken up."""
+        files = {name: tmp_path / name for name in ("keys", "secret", "token")}
+        for name, file in files.items():
+            file.write_text("web:k1" if name == "keys" else name)
+        settings = Settings(
+            write_keys_file=files["keys"],
+            shared_secret_file=files["secret"],
+            webhook_token_file=files["token"],
+        )
+        clock = Clock()
+        secrets = FreshSecrets(lambda: Secrets.read(settings), clock=clock)
+        files["secret"].write_text("")
+        files["token"].write_text("new")
+        with capture_logs() as lines:
+            for clock.now in (1.0, 2.0, 3.0):
+                found = secrets.now()
+        assert (found.shared_secrets, found.webhook_tokens) == (("secret",), ("new",))
+        (line,) = lines
+        assert "PERSONA_SYNC_SHARED_SECRET_FILE" in line["reason"]
+        files["secret"].write_text("next")
+        clock.now = 4.0
+        assert secrets.now().shared_secrets == ("next",)
+
+    @pytest.mark.parametrize("text", ["nonsense", None, b"\xff\xfe"])
+    def test_a_broken_file_changes_nothing(self, text: str | bytes | None, tmp_path: Path) -> None:
         """What was valid stays so while somebody mends the file."""
         (tmp_path / "keys").write_text("web:k1\n")
         clock = Clock()
@@ -112,7 +146,7 @@ class TestFresh:
         if text is None:
             (tmp_path / "keys").unlink()
         else:
-            (tmp_path / "keys").write_text(text)
+            (tmp_path / "keys").write_bytes(text if isinstance(text, bytes) else text.encode())
         clock.now = 1.0
         assert secrets.now().write_keys.source_of(b"k1") == "web"
 

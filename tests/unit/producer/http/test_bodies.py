@@ -85,6 +85,13 @@ class TestGzip:
         """What was packed comes out."""
         assert read(self.packed(routes, gzip.compress(b"hello"))) == b"hello"
 
+    def test_of_several_members(self, routes: Any) -> None:
+        """RFC 1952: what a file of them unpacks to is all of them, one behind the other."""
+        members = [gzip.compress(part) for part in (b"[1,", b"", b"2", b"x" * 5_000, b"]")]
+        assert read(self.packed(routes, b"".join(members))) == b"[1,2" + b"x" * 5_000 + b"]"
+        asked = self.packed(routes, gzip.compress(b"0" * 6_000) * 2)
+        assert refusal(asked) == (413, "body_too_large")
+
     def test_a_bomb_is_not_unpacked(self, routes: Any) -> None:
         """A small body of many zeros: no more than a piece beyond the limit is made."""
         bomb = gzip.compress(b"0" * 8_000_000)
@@ -97,7 +104,7 @@ class TestGzip:
         "body",
         [
             b"", b"no gzip", gzip.compress(b"hello")[:-3], zlib.compress(b"hello"),
-            gzip.compress(b"a") + gzip.compress(b"b"),
+            gzip.compress(b"a") + b"junk", gzip.compress(b"a") + gzip.compress(b"b")[:-1],
         ],
     )  # fmt: skip
     def test_broken_ones_are_refused(self, body: bytes, routes: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from producer.http.ingest import KINDS, kind_of, plain, wrong_shape
+from producer.http.ingest import KINDS, is_long, kind_of, plain, wrong_shape
 from worker.contract import Refusal, Skip
 
 TRACK = {"type": "track", "userId": "u", "event": "Seen"}
@@ -50,3 +50,13 @@ def test_plain_messages_are_told_apart_by_kind(kind: str) -> None:
     assert kind_of({"type": kind.upper()}) == kind
     assert plain(kind) is not Skip.NOT_AN_AUDIENCE_MESSAGE
     assert plain("other") is Skip.NOT_AN_AUDIENCE_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(32_768, False), (32_769, True)], ids=["at the limit", "beyond it"]
+)
+def test_a_message_is_measured_as_written_without_spaces(size: int, expected: bool) -> None:
+    """One rule for every route: 32 KB, in UTF-8."""
+    empty = len(b'{"text":""}')
+    assert is_long({"text": "x" * (size - empty)}) is expected
+    assert is_long({"text": "é" * ((size - empty) // 2) + "x" * ((size - empty) % 2)}) is expected

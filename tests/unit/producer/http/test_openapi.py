@@ -78,3 +78,12 @@ def test_the_command_prints_it() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == document()
+
+
+def test_it_says_who_may_read_it_and_that_anything_may_be_refused_as_busy() -> None:
+    """A write key or the webhook's token opens the document; 503 is in every route's answers."""
+    paths = document()["paths"]
+    assert paths["/openapi.json"]["get"]["security"] == [{"writeKey": []}, {"token": []}]
+    for operations in paths.values():
+        for operation in operations.values():
+            assert "503" in operation["responses"]

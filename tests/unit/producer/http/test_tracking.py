@@ -11,7 +11,7 @@ import pytest
 from producer.http.replies import Failed, Reply, Taken
 from producer.http.tracking import Tracking
 from producer.instants import read_instant
-from worker.contract import Change, Refusals
+from worker.contract import REASONS, Change, Refusals
 
 
 def body_of(reply: Reply) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class TestBatch:
         assert (refusals.source, refusals.refused) == ("web", {"membership_not_boolean": 1})
         assert refusals.skipped == {"page": 1}
         assert [(one.user_id, one.where) for one in refusals.samples] == [
-            ("u2", "r1:0"), (None, "r1:1"),
+            ("u2", "r1:0"), ("u3", "r1:1"),
         ]  # fmt: skip
         assert b"secret text" not in envelope.body
 
@@ -97,6 +97,62 @@ class TestBatch:
         reply = routes.ask(Tracking(routes.intake).batch, body)
         assert (reply.status, body_of(reply)["code"]) == (status, code)
         assert routes.kept.items == []
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            (b"{", "broken_json"), (b"[]", "not_an_object"), ({}, "bad_request"),
+            ({"batch": []}, "empty_batch"), ({"batch": [1] * 2_501}, "too_many_messages"),
+            (b" " * 512_001, "body_too_large"),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_body_of_a_known_sender_is_counted(
+        self, body: Any, code: str, routes: Any
+    ) -> None:
+        """Once, under its code; what a stranger sends must not make the counts grow."""
+        routes.ask(Tracking(routes.intake).batch, body)
+        (envelope,) = routes.counts.take(lambda: "e1")
+        refusals = Refusals.model_validate_json(envelope.body)
+        assert (refusals.source, refusals.refused) == ("web", {code: 1})
+        assert code in REASONS
+        for authorization in (None, "Basic eDo="):
+            routes.ask(Tracking(routes.intake).batch, body, authorization)
+        assert routes.counts.take(lambda: "e2") == []
+
+    @pytest.mark.parametrize(
+        ("fields", "code"),
+        [
+            ({}, None),
+            ({"type": "delete"}, "bad_request"),
+            ({"type": "track"}, "event_not_defined"),
+            ({"traits": []}, "traits_not_object"),
+            ({"properties": {"text": "x" * 32_768}}, "line_too_long"),
+            ({"context": {}}, "plain_identify"),
+            ({"type": "page"}, "page"),
+            ("email", "reserved_attribute"),
+            ({"timestamp": "nonsense"}, "unreadable_timestamp"),
+        ],
+    )
+    def test_whoever_is_named_can_be_looked_for(
+        self, fields: Any, code: str | None, routes: Any, engage: Callable[..., Any]
+    ) -> None:
+        """The user is in the sample of every message that was not taken and names one."""
+        message = engage("u1", fields) if isinstance(fields, str) else {**engage("u1"), **fields}
+        routes.ask(Tracking(routes.intake).batch, {"batch": [message]})
+        taken = routes.counts.take(lambda: "e1")
+        samples = [s for one in taken for s in Refusals.model_validate_json(one.body).samples]
+        expected = [] if code is None else [(code, "u1", "r1:0")]
+        assert [(one.code, one.user_id, one.where) for one in samples] == expected
+
+    @pytest.mark.parametrize(
+        "integrations", [{"All": False, "Webhooks": True}, {"Braze": False}, {"All": False}]
+    )
+    def test_integrations_are_segments_to_read(
+        self, integrations: Any, routes: Any, engage: Callable[..., Any]
+    ) -> None:
+        """They chose the way here; what has come is meant for us (decision 0014)."""
+        document = {"batch": [engage(integrations=integrations)], "integrations": integrations}
+        assert body_of(routes.ask(Tracking(routes.intake).batch, document))["accepted"] == 1
 
     def test_2500_messages_fit(self, routes: Any) -> None:
         """Segment's own limit, up to and including."""
@@ -151,9 +207,21 @@ class TestSingle:
         return found
 
     def test_the_path_says_the_kind(self, routes: Any, engage: Callable[..., Any]) -> None:
-        """A type in the body does not count."""
-        assert body_of(self.single(routes, "identify", engage(type="page")))["accepted"] == 1
-        assert body_of(self.single(routes, "page", engage()))["skipped"] == {"page": 1}
+        """A message need not say it again."""
+        for said in ({}, {"type": None}, {"type": "Identify"}):
+            message = {**engage(), **said}
+            if not said:
+                del message["type"]
+            assert body_of(self.single(routes, "identify", message))["accepted"] == 1
+
+    @pytest.mark.parametrize("said", ["page", "delete", "", 7, []])
+    def test_a_type_that_contradicts_the_path_is_refused(
+        self, said: object, routes: Any, engage: Callable[..., Any]
+    ) -> None:
+        """One of the two is a mistake, and most of all where somebody asks to delete."""
+        reply = self.single(routes, "identify", engage(type=said))
+        assert (reply.status, body_of(reply)["code"]) == (400, "bad_request")
+        assert routes.kept.items == []
 
     def test_a_refused_message_is_400(self, routes: Any, engage: Callable[..., Any]) -> None:
         """It is the whole request: its sender is told plainly."""
@@ -168,9 +236,14 @@ class TestSingle:
         reply = self.single(routes, "identify", engage(None, anonymousId="a"))
         assert body_of(reply)["skipped"] == {"no_user_id": 1}
 
-    def test_32_kb_is_the_limit(self, routes: Any) -> None:
-        """413, and it is not parsed."""
-        reply = self.single(routes, "track", b"x" * 32_769)
+    def test_32_kb_is_the_limit(self, routes: Any, engage: Callable[..., Any]) -> None:
+        """Counted as in a batch: what is indented costs nothing, what is said does."""
+        spaces = json.dumps(engage()).encode() + b" " * 40_000
+        assert body_of(self.single(routes, "identify", spaces))["accepted"] == 1
+        long = engage(properties={"text": "x" * 32_768})
+        reply = self.single(routes, "identify", long)
+        assert (reply.status, body_of(reply)["code"]) == (400, "line_too_long")
+        reply = self.single(routes, "identify", b" " * 512_001)
         assert (reply.status, body_of(reply)["code"]) == (413, "body_too_large")
 
 

@@ -1,15 +1,17 @@
 """Segment's webhooks: a signed message, an array with our token, deletions in their place."""
 
+import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from producer.http.replies import Failed, Reply, Taken
+from producer.http.replies import Declined, Failed, Reply, Taken
 from producer.http.signature import signature_of
 from producer.http.webhook import Webhook
-from worker.contract import Change, Deletion
+from worker.contract import Change, Deletion, Refusals
 
 TOKEN = "Bearer t0ken"
 
@@ -58,9 +60,55 @@ class TestOne:
         assert b"X-Signature" in reply.body
         assert asked.held == 0
 
+    def test_either_secret_fits_while_one_is_replaced(
+        self, routes: Any, engage: Callable[..., Any]
+    ) -> None:
+        """For one message and for an array."""
+        routes.secrets = type(routes.secrets)(
+            routes.secrets.write_keys, ("next", "s3cret"), ("t-next", "t0ken")
+        )
+        messages = [engage("u1"), engage("u2")]
+        assert send(routes, messages[0]).status == 200
+        assert send(routes, messages, TOKEN, signed=first(messages)).status == 200
+        assert send(routes, messages, "Bearer t-next", signed=first(messages)).status == 200
+        assert send(routes, messages[0], signed=b"x").status == 401
+
+    def test_a_gzip_is_not_unpacked_for_a_stranger(self, routes: Any) -> None:
+        """415 without reading it: Segment sends none, and who sends it is known from the body."""
+        asked = routes.asked([gzip.compress(b" " * 90_000)], None, content_encoding="gzip",
+                             x_signature="0" * 40)  # fmt: skip
+        with pytest.raises(Declined) as caught:
+            asyncio.run(Webhook(routes.intake, 100_000)(asked))
+        assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")
+        assert asked.held == 0
+
+    def test_a_message_has_32_kb_at_most(self, routes: Any, engage: Callable[..., Any]) -> None:
+        """As everywhere; but nobody is kept because a deletion is long."""
+        long = engage("u1", properties={"text": "x" * 32_768})
+        reply = json.loads(send(routes, long).body)
+        assert [one["code"] for one in reply["refused"]] == ["line_too_long"]
+        deletion = {"type": "delete", "userId": "u1", "text": "x" * 32_768}
+        assert json.loads(send(routes, deletion).body)["accepted"] == 1
+
+    def test_long_bodies_are_checked_beside_the_others(
+        self, routes: Any, engage: Callable[..., Any]
+    ) -> None:
+        """Right ones are taken and wrong ones refused, whichever thread looks."""
+        body = json.dumps(engage()).encode() + b" " * 300_000
+        handler = Webhook(routes.intake, 1_000_000)
+        for signature, status in ((signature_of("s3cret", body), 200), ("0" * 40, 401)):
+            assert routes.ask(handler, body, None, x_signature=signature).status == status
+
+    def test_a_signed_wrong_body_is_counted(self, routes: Any) -> None:
+        """Once, under the webhook's name."""
+        assert send(routes, b"{").status == 400
+        (envelope,) = routes.counts.take(lambda: "e1")
+        refusals = Refusals.model_validate_json(envelope.body)
+        assert (refusals.source, refusals.refused) == ("webhook", {"broken_json": 1})
+
     def test_without_a_secret_nobody_gets_in(self, routes: Any) -> None:
         """An empty secret signs nothing."""
-        routes.secrets = type(routes.secrets)(routes.secrets.write_keys, "", "t0ken")
+        routes.secrets = type(routes.secrets)(routes.secrets.write_keys, (), ("t0ken",))
         body = b"{}"
         handler = Webhook(routes.intake, 100)
         reply = routes.ask(handler, body, TOKEN, x_signature=signature_of("", body))
