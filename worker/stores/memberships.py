@@ -107,7 +107,9 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class AttributeTrace:
     """One attribute of one user, as it is now. `acknowledged` is None while unknown; it has no
-    time if no request of ours brought it there: it was said by an import, or read from Braze."""
+    time if no request of ours brought it there: it was said by an import, or read from Braze.
+    Nothing is sent of one that is not enabled. `retired`: the JSON text at which its key stays, '' if
+    it is in use; `shadowed_by`: the key that is sent under its name instead."""
 
     attribute: str
     desired: str
@@ -119,6 +121,9 @@ class AttributeTrace:
     is_refused: bool
     in_flight: bool
     hold_until_ms: int | None
+    is_enabled: bool = True
+    retired: str = ""
+    shadowed_by: str = ""
 
 
 class Memberships:
@@ -247,8 +252,7 @@ class Memberships:
         users = []
         for user, values in msgpack.unpackb(raw):
             named = tuple(
-                (self._rulebook.attribute(partition, value[0], epoch), value[1])
-                for value in values
+                (self._rulebook.attribute(partition, value[0], epoch), value[1]) for value in values
             )
             users.append(ClaimedUser(user, named))
         return Claim(claim_id, tuple(users) if epoch == self._epoch() else (), left, epoch)
@@ -425,10 +429,13 @@ class Memberships:
                 is_refused=bool(flags & _REFUSED),
                 in_flight=bool(in_flight),
                 hold_until_ms=int(hold) if hold else None,
+                is_enabled=bool(enabled),
+                retired=retired,
+                shadowed_by=shadowed,
             )
             for (
                 name, desired, event_ms, acknowledged, acknowledged_at, flags, in_flight, hold,
-                lane, due,
+                lane, due, enabled, retired, shadowed,
             ) in sorted(msgpack.unpackb(raw))
         ]  # fmt: skip
 
