@@ -6,14 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from console.instants import at_said, iso, span_said
 from console.lane_reasons import why
 from console.paper import many
 from console.sweeps_shown import WORDS, SweepShown, read_sweeps
+from worker.audiences.cadence import KnownKind
 from worker.audiences.registry import Registry, WrongRegistry, read_registry
 from worker.durations import format_duration
-from worker.pipeline.rules import LaneTerms, Work
+from worker.pipeline.rules import LaneTerms, Order, Work
 from worker.pipeline.schedule import Lane
 from worker.stored import Stores
 from worker.stores.audience_books import AudienceBook
@@ -33,13 +35,21 @@ class AudienceStanding:
     over: int = 0
     due_ms: int | None = None
     sweeps: tuple[SweepShown, ...] = ()
+    is_trait: bool = False
+
+    @property
+    def members(self) -> int | None:
+        """Users who are in it; None of a trait, which has no members."""
+        return None if self.is_trait else self.book.members
 
     @property
     def state(self) -> str:
-        """One word: `retired`, `disabled`, `over_budget`, `behind` or `up_to_date`."""
+        """One word: `retired`, `shadowed`, `disabled`, `over_budget`, `behind` or `up_to_date`."""
         order = self.book.order
         if order and order.retired:
             return "retired"
+        if self.book.rule.shadowed:
+            return "shadowed"
         if not self.is_enabled:
             return "disabled"
         if self.over and self.over >= self.book.pending:
@@ -61,7 +71,7 @@ class AudienceStanding:
             return 0
         if self.state == "retired":
             return 0 if self.book.pending else 1
-        return 1 if self.state == "disabled" else 2
+        return 1 if self.state in ("disabled", "shadowed") else 2
 
     @property
     def age_seconds(self) -> float | None:
@@ -78,23 +88,33 @@ class AudienceStanding:
     def _stands(self) -> str:
         order, left = self.book.order, many(self.book.pending, "user")
         if order and order.retired:
-            still = f"; {left} still to be sent" if self.book.pending else ""
-            return f"retired at {order.retired} by {order.by}{still}"
-        if not self.is_enabled:
-            by = f"by {order.by}" if order else "in audiences.yaml"
-            why_so = f" ({order.why})" if order and order.why else ""
+            still = f"; {left} still to be sent{self._when()}" if self.book.pending else ""
+            return f"retired at {order.retired} by {order.by}{_because(order)}{still}"
+        if self.book.rule.shadowed:
             waits = f"; {self._behind()}" if self.book.pending else ""
-            return f"disabled {by}{why_so}{waits}"
+            return f"shadowed by {self.book.rule.shadowed}: it is sent under that name{waits}"
+        if not self.is_enabled:
+            by = f"by {order.by}{_because(order)}" if order else "in audiences.yaml"
+            waits = f"; {self._behind()}" if self.book.pending else ""
+            return f"disabled {by}{waits}"
         if not self.book.pending:
             return "up to date"
         if self.over:
-            until = at_said((self.now_ms // DAY_MS + 1) * DAY_MS, self.now_ms)
-            held = f"{self.over:,} held until {until}: budget spent"
-            return f"{self._behind()}; {held}"
+            return f"{self._behind()}{self._held()}"
+        return f"{self._behind()}{self._when()}"
+
+    def _held(self) -> str:
+        until = at_said((self.now_ms // DAY_MS + 1) * DAY_MS, self.now_ms)
+        return f"; {self.over:,} held until {until}: budget spent"
+
+    def _when(self) -> str:
+        """When those who wait go; a realtime audience goes as soon as it can."""
+        if self.over:
+            return self._held()
         if self.due_ms is None or self.book.lane is Lane.REALTIME:
-            return self._behind()
+            return ""
         when = "next flush" if self.due_ms > self.now_ms else "due since"
-        return f"{self._behind()}; {when} {at_said(self.due_ms, self.now_ms)}"
+        return f"; {when} {at_said(self.due_ms, self.now_ms)}"
 
     def _behind(self) -> str:
         age = span_said(self.age_seconds or 0)
@@ -112,7 +132,7 @@ class AudienceStanding:
             "why": self.why,
             "state": self.state,
             "said": self.said,
-            "members": book.members,
+            "members": self.members,
             "known": book.known,
             "pending": book.pending,
             "oldest_pending_at": _iso(book.oldest_ms),
@@ -125,6 +145,7 @@ class AudienceStanding:
             "over_budget": self.over,
             "undeclared": not book.rule.declared,
             "enabled": self.is_enabled,
+            "shadowed_by": book.rule.shadowed or None,
             "disabled": told if order and order.is_disabled else None,
             "retired": {"value": order.retired, **(told or {})}
             if order and order.retired
@@ -154,7 +175,7 @@ class AudiencesRead:
 def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRead:
     """Ask the server, in a few round trips. Raises redis' errors."""
     published = stores.publication.read()
-    registry = _registry(published)
+    registry = registry_of(published)
     books = stores.audience_books.read(partitions, now_ms)
     over = {one.audience: one.users for one in stores.budget.held(partitions, now_ms)}
     sweeps = read_sweeps(stores, partitions)
@@ -167,6 +188,7 @@ def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRea
             every=_every(book, page.rules.lanes),
             over=over.get(key, 0),
             due_ms=_due(book, page.stamps.get(key, (0, 0))[0]),
+            is_trait=registry is not None and is_trait(registry, key),
             sweeps=tuple(
                 one
                 for one in sweeps
@@ -178,12 +200,14 @@ def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRea
     return AudiencesRead(standings, published, registry, sweeps)
 
 
-# Narrower than this, the reason of a lane is left to `audiences list`.
-WIDE = 110
+# Narrower than this, figures and reason go below how an audience stands.
+WIDE = 150
+_ONE_LINE = 110
+FIGURES = ("sent", "saved", "last flush")
 
 
 def short_table_of(found: Iterable[AudienceStanding], width: int) -> Table:
-    """For `status`: what a marketer asks, one line each. `width`: columns of the terminal."""
+    """For `status`: what a marketer asks. `width`: columns of the terminal."""
     is_wide = width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("audience", overflow="fold")
@@ -191,20 +215,56 @@ def short_table_of(found: Iterable[AudienceStanding], width: int) -> Table:
     if is_wide:
         table.add_column("why", overflow="fold")
     table.add_column("members", justify="right", no_wrap=True)
+    for name in FIGURES if is_wide else ():
+        table.add_column(name, justify="left" if name == "last flush" else "right", no_wrap=True)
     table.add_column("how it stands", overflow="fold")
     for one in found:
-        lane, reason = f"{one.book.lane} {one.every}".rstrip(), [one.why] if is_wide else []
-        table.add_row(one.book.key, lane, *reason, f"{one.book.members:,}", one.said)
+        figures = figures_of(one)
+        row: list[str | Text] = [one.book.key, f"{one.book.lane} {one.every}".rstrip()]
+        row += [one.why] if is_wide else []
+        row += ["" if one.members is None else f"{one.members:,}"]
+        row += figures.values() if is_wide else []
+        row += [one.said if is_wide else stacked(one.said, one.why, figures, width)]
+        table.add_row(*row)
     return table
 
 
-def _registry(published: Published) -> Registry | None:
+def figures_of(standing: AudienceStanding) -> dict[str, str]:
+    """What was sent of it, what that saved, and when Braze last took a value; see FIGURES."""
+    book, flushed = standing.book, standing.book.flushed_ms
+    return {
+        "sent": f"{book.sent:,}",
+        "saved": f"{book.saved:,}",
+        "last flush": at_said(flushed // 1_000 * 1_000, standing.now_ms) if flushed else "never",
+    }
+
+
+def stacked(said: str, why: str, figures: Mapping[str, str], width: int) -> Text:
+    """How one stands, and below it, less loud, the reason of its lane and its figures, if any."""
+    of, between = figures, "; " if width >= _ONE_LINE else "\n"
+    told = f"{of['sent']} sent, {of['saved']} saved, last flush {of['last flush']}" if of else ""
+    below = between.join(part for part in (why, told) if part)
+    return Text.assemble(said, "\n" if said else "", (below, "dim"))
+
+
+def registry_of(published: Published) -> Registry | None:
+    """The registry that is published; None if there is none, or none that this version reads."""
     if not published.generation or not published.by:
         return None
     try:
         return read_registry(published.text)
     except WrongRegistry:
         return None
+
+
+def is_trait(registry: Registry, key: str) -> bool:
+    """True for what is declared as a trait; nobody knows what an undeclared key is."""
+    entry = registry.entry(key)
+    return entry is not None and entry.kind is not KnownKind.AUDIENCE
+
+
+def _because(order: Order) -> str:
+    return f" ({order.why})" if order.why else ""
 
 
 def _why(registry: Registry | None, key: str) -> str:

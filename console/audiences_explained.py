@@ -11,6 +11,7 @@ from console.standing import iso
 from worker.audiences.cadence import Decision, Lane, Policy, Reason
 from worker.audiences.query.tree import Query
 from worker.durations import format_duration, to_ms
+from worker.pipeline.rules import Order
 from worker.pipeline.schedule import boundary_after
 
 WIDTH = 96
@@ -18,7 +19,8 @@ WIDTH = 96
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One decision and what follows from it. `key` is None for a query that has none."""
+    """One decision and what follows from it. `key` is None for a query that has none. `order`: an
+    operator's; `is_enabled`: False if the file disables it."""
 
     key: str | None
     policy: Policy
@@ -26,6 +28,17 @@ class Explained:
     query: Query | None
     every: timedelta
     next_flush_ms: int | None
+    order: Order | None = None
+    is_enabled: bool = True
+
+    @property
+    def stopped(self) -> str:
+        """Why nothing of it is sent, or no more than a last value; '' if it is sent."""
+        if (order := self.order) is not None:
+            why = f" ({order.why})" if order.why else ""
+            said = f"by {order.by}{why}, {iso(order.at_ms)}"
+            return f"retired at {order.retired} {said}" if order.retired else f"disabled {said}"
+        return "" if self.is_enabled else "disabled in audiences.yaml"
 
     @classmethod
     def at(
@@ -52,7 +65,9 @@ class Explained:
 
 def as_json(found: Explained) -> dict[str, Any]:
     """The document of `audiences explain --json`."""
-    is_batched = found.next_flush_ms is not None
+    is_batched, order = found.next_flush_ms is not None, found.order
+    next_ms = None if found.stopped else found.next_flush_ms
+    told = {"by": order.by, "why": order.why or None, "at": iso(order.at_ms)} if order else None
     return {
         "key": found.key,
         "policy": found.policy.value,
@@ -68,9 +83,12 @@ def as_json(found: Explained) -> dict[str, Any]:
             }
             for one in found.reasons
         ],
-        "next_flush_at": iso(found.next_flush_ms) if found.next_flush_ms is not None else None,
+        "next_flush_at": iso(next_ms) if next_ms is not None else None,
         "every": format_duration(found.every) if is_batched else None,
         "declared": found.decision.declared.value if found.decision.declared else None,
+        "enabled": found.is_enabled and not (order and order.is_disabled),
+        "disabled": told if order and order.is_disabled else None,
+        "retired": {"value": order.retired, **(told or {})} if order and order.retired else None,
     }
 
 
@@ -105,6 +123,8 @@ def _lines(found: Explained, width: int) -> Iterator[str]:
 
 
 def _when(found: Explained) -> str:
+    if found.stopped:
+        return f"; {found.stopped}"
     if found.next_flush_ms is None:
         return ", sent as it happens"
     return f", every {format_duration(found.every)}, next at {iso(found.next_flush_ms)}"

@@ -130,7 +130,7 @@ def written(text: str, registry: Registry, steps: Iterable[Step], where: str) ->
     wanted = {entry.key: entry for entry in registry.audiences}
     wanted |= {step.key: step.entry for step in steps if step.entry}
     try:
-        found = read_registry(result, where)
+        found = read_registry(result, where, may_be_empty=True)
     except WrongRegistry as error:
         if any("refer to each other" in fault.message for fault in error.faults):
             raise

@@ -7,8 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from console.audience_standing import AudienceStanding
-from console.instants import at_said
+from console.audience_standing import FIGURES, WIDE, AudienceStanding, figures_of, stacked
 from console.lane_reasons import SHORT, why
 from worker.audiences.cadence import Code, KnownKind, Lane
 from worker.audiences.registry import Registry
@@ -138,18 +137,13 @@ def table_of(found: Iterable[Row]) -> Table:
     return _table({name: cells for name, cells in columns.items() if any(cells)})
 
 
-# Narrower than this, figures and reason go below how an audience stands.
-WIDE = 150
-_ONE_LINE = 110
-
-
 def standing_table_of(
-    found: Iterable[Row], standings: Mapping[str, AudienceStanding], now_ms: int, width: int
+    found: Iterable[Row], standings: Mapping[str, AudienceStanding], width: int
 ) -> Table:
     """The rows with how they stand. `width`: columns of the terminal."""
     found, is_wide = list(found), width >= WIDE
     stands = [standings.get(row.key) for row in found]
-    figures = [_figures(one, now_ms) for one in stands]
+    figures = [figures_of(one) if one else {} for one in stands]
     columns: dict[str, Sequence[str | Text]] = {"audience": [_named(row, is_wide) for row in found]}
     if is_wide:
         columns["attribute"] = [_renamed(row) for row in found]
@@ -158,23 +152,17 @@ def standing_table_of(
         columns["why"] = [row.why for row in found]
     columns["members"] = ["" if row.members is None else f"{row.members:,}" for row in found]
     if is_wide:
-        columns |= {name: [of.get(name, "") for of in figures] for name in _FIGURES}
+        columns |= {name: [of.get(name, "") for of in figures] for name in FIGURES}
     said = [one.said if one else "" for one in stands]
-    columns["how it stands"] = said if is_wide else _stacked(said, found, figures, width)
+    columns["how it stands"] = (
+        said
+        if is_wide
+        else [
+            stacked(first, row.why, of, width)
+            for first, row, of in zip(said, found, figures, strict=True)
+        ]
+    )
     return _table({name: cells for name, cells in columns.items() if any(cells)})
-
-
-def _stacked(
-    said: list[str], found: list[Row], figures: list[Mapping[str, str]], width: int
-) -> list[Text]:
-    """How each stands, and below it, less loud, the reason of its lane and what was sent."""
-    between = "; " if width >= _ONE_LINE else "\n"
-    cells = []
-    for first, row, of in zip(said, found, figures, strict=True):
-        told = f"{of['sent']} sent, {of['saved']} saved, last {of['last flush']}" if of else ""
-        below = between.join(part for part in (row.why, told) if part)
-        cells.append(Text.assemble(first, "\n" if first else "", (below, "dim")))
-    return cells
 
 
 def _named(row: Row, is_wide: bool) -> str:
@@ -189,26 +177,12 @@ def _lane(row: Row) -> str:
     return " ".join(word for word in (row.lane, row.every) if word) or "-"
 
 
-_FIGURES = ("sent", "saved", "last flush")
-
-
-def _figures(standing: AudienceStanding | None, now_ms: int) -> Mapping[str, str]:
-    if standing is None:
-        return {}
-    book, flushed = standing.book, standing.book.flushed_ms
-    return {
-        "sent": f"{book.sent:,}",
-        "saved": f"{book.saved:,}",
-        "last flush": at_said(flushed // 1_000 * 1_000, now_ms) if flushed else "never",
-    }
-
-
 def _table(columns: Mapping[str, Sequence[str | Text | None]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(
             name,
-            no_wrap=name in ("lane", "every", "members", *_FIGURES),
+            no_wrap=name in ("lane", "every", "members", *FIGURES),
             justify="right" if name in ("members", "sent", "saved") else "left",
             overflow="fold",
         )

@@ -3,6 +3,7 @@
 A subcommand's module is imported when it is called, so that the others cost it nothing.
 """
 
+import json
 import re
 import sys
 from importlib import import_module, metadata
@@ -87,6 +88,10 @@ SUBCOMMANDS = {
 }
 
 
+# The base of all wrong use, which typer does not export.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
+
 class _Lazy(TyperGroup):
     """Lists subcommands without importing them; imports the one that is called."""
 
@@ -100,11 +105,16 @@ class _Lazy(TyperGroup):
         return name, _load(str(name), SUBCOMMANDS[str(name)]), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run it. What it was given wrongly is said in words of ours, not of a library."""
+        """Run it. What it was given wrongly is said in words of ours, not of a library; with
+        --json by a document, too."""
+        wants_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            error.message = in_plain_words(error.message)
+        except _USAGE_ERROR as error:
+            if isinstance(error, typer.BadParameter):
+                error.message = in_plain_words(error.message)
+            if wants_json:
+                print(_error_document("wrong_use", error.format_message()))
             raise
 
 
@@ -180,8 +190,14 @@ def main() -> None:
         if trouble is None:
             raise
         code, sentence = trouble
+        if "--json" in sys.argv:
+            print(_error_document("wrong_use" if code == 2 else "trouble", sentence))
         print(sentence, file=sys.stderr)
         sys.exit(code)
+
+
+def _error_document(code: str, reason: str) -> str:
+    return json.dumps({"error": {"code": code, "reason": reason}})
 
 
 def _is_no_text(argument: str) -> bool:
@@ -210,8 +226,10 @@ def expected_trouble(error: Exception) -> tuple[int, str] | None:
             return 1, said
     for kind in _SERVER_TROUBLE:
         if _is_a(error, kind):
+            from console.paper import without_login
+
             return 1, (
-                f"The Redis server does not answer as it should: {_without_login(str(error))}. "
+                f"The Redis server does not answer as it should: {without_login(str(error))}. "
                 "See that it runs and that PERSONA_SYNC_REDIS_URL, or PERSONA_SYNC_DATA_DIR for "
                 "the embedded one, is right."
             )
@@ -242,11 +260,6 @@ def _is_a(error: Exception, place: str) -> bool:
     module, _, name = place.partition(":")
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(error, kind)
-
-
-def _without_login(text: str) -> str:
-    """The text without the user and password of URLs in it, and without its full stop."""
-    return re.sub(r"://[^/@\s]*@", "://", text).rstrip(". ")
 
 
 if __name__ == "__main__":

@@ -68,9 +68,15 @@ def pace_of(deployment: Deployment) -> tuple[int, float]:
 
 
 def cost_of(
-    deployment: Deployment, users: int, points: int, book: AudienceBook | None = None
+    deployment: Deployment,
+    users: int,
+    points: int,
+    book: AudienceBook | None = None,
+    *,
+    begins_ms: int | None = None,
 ) -> Cost:
-    """The cost of sending these, of one audience or (None) of several."""
+    """The cost of sending these, of one audience or (None) of several. `begins_ms`: a boundary
+    that is not the next of the audience's own interval."""
     objects, rate = pace_of(deployment)
     lanes = {one.lane for one in deployment.books().values()} if book is None else set()
     return Cost(
@@ -78,7 +84,7 @@ def cost_of(
         points,
         objects,
         rate,
-        _begins(deployment, book),
+        _begins(deployment, book) if begins_ms is None else begins_ms,
         _left(deployment, book),
         is_of_both_lanes=len(lanes) > 1,
     )

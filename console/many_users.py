@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from console.deployment import Deployment
-from console.obstacles import Obstacle, obstacles
+from console.obstacles import Obstacle, obstacles, server_away
 from console.paper import for_people, many
 from console.sweeps_shown import SweepShown, read_sweeps
-from console.watching import Look, StoppedWatching, watch
+from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
 from worker.pipeline.rules import Work
 from worker.stores.outstanding import Outstanding
 
@@ -80,12 +80,12 @@ class Under:
     def go_on(self, report: dict[str, Any], wait: bool, as_json: bool) -> int:
         """Tell that it has begun, or watch it to its end; the exit code."""
         code = 0
-        self.look()
-        if wait:
-            try:
-                watch(self.look)
-            except StoppedWatching:
-                code = 130
+        try:
+            watch(self.look) if wait else self.look()
+        except StoppedWatching:
+            code = 130
+        except SERVER_AWAY as error:
+            self.in_the_way = [server_away(error)]
         if self.in_the_way:
             code = code or 1
         found = {**report, "begun": True, **self.report()}
@@ -154,7 +154,7 @@ class Under:
             said = f"Done: {many(users, 'user')}, {many(points, 'data point')}, all sent."
             return "\n".join([said, *lines])
         on = "`persona-sync status` shows how far it is."
-        if not waited:
+        if not waited and not any(one.code == "server_away" for one in self.in_the_way):
             return "\n".join([f"Begun. It goes on by itself; {on}", *lines])
         why = "Only the watching has stopped" if code == 130 else "What was ordered stands"
         return "\n".join([f"{why}: it goes on by itself; {on}", *lines])

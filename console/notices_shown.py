@@ -14,9 +14,11 @@ def shown(
     now_ms: int,
     is_stopped: bool,
     is_unreachable: bool,
+    is_broken: bool,
     held: Collection[str],
 ) -> list[dict[str, Any]]:
-    """The newest first, as they come. `held`: audiences with users who wait for the budget.
+    """The newest first, as they come. `is_broken`: a file is refused.
+    `held`: audiences with users who wait for the budget.
 
     `over` is null for what never stands, such as a flip; `over_since` is null where nobody noted
     when it ended.
@@ -30,6 +32,8 @@ def shown(
         if notice.kind == "destination_resumed":
             resumed_ms = notice.at_ms
             stands = dict.fromkeys(stands, False)
+        elif notice.kind == "registry_broken":
+            over, is_broken = not is_broken, False  # the one before it was about an older file
         elif notice.kind in stands:
             # Only the newest can stand, and only if nothing ended it since.
             over, since = not stands[notice.kind], resumed_ms

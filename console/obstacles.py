@@ -3,10 +3,13 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from console.audiences_refused import Refused
 from console.checks.running import TICK_LATE_MS
 from console.deployment import Deployment
 from console.instants import iso
+from console.paper import without_login
 from console.standing import destination_state, state_said
 from worker.stores.audience_books import AudienceBook
 
@@ -23,7 +26,12 @@ class Obstacle:
     @property
     def text(self) -> str:
         """Both, as sentences."""
-        return f"{self.said[:1].upper()}{self.said[1:]}. {self.todo}"
+        return f"{self.sentence} {self.todo}"
+
+    @property
+    def sentence(self) -> str:
+        """What is said, as a sentence. So it never begins with a key, whose case matters."""
+        return f"{self.said[:1].upper()}{self.said[1:]}."
 
     def as_json(self) -> dict[str, Any]:
         """As a document."""
@@ -61,15 +69,26 @@ def obstacles(deployment: Deployment) -> list[Obstacle]:
     return found
 
 
+def server_away(error: RedisError) -> Obstacle:
+    """Whoever watched is told that the server no longer answers."""
+    said = f"the Redis server does not answer: {without_login(str(error))}"
+    return Obstacle("server_away", said, "See that it runs; `persona-sync check` says more.")
+
+
 def why_not_sent(book: AudienceBook) -> Obstacle | None:
     """Why nothing of an audience is sent, if it is not to be; None if it is."""
     if book.order and book.order.retired:
         return None  # its last value is sent, whatever was said before
     if book.order and book.order.is_disabled:
         why = f" ({book.order.why})" if book.order.why else ""
-        said = f"{book.key} was disabled by {book.order.by}{why}"
+        said = f"nothing of {book.key} is sent: it was disabled by {book.order.by}{why}"
         return Obstacle("disabled", said, f"`persona-sync audiences enable {book.key}` ends that.")
+    if book.rule.shadowed:
+        said = f"nothing of {book.key} is sent: {book.rule.shadowed} is sent under its name"
+        todo = "Give one of them another attribute in audiences.yaml."
+        return Obstacle("shadowed", said, todo)
     if not book.rule.enabled:
         todo = "Remove that line, and the workers take it up within seconds."
-        return Obstacle("disabled", f"{book.key} has `enabled: false` in audiences.yaml", todo)
+        said = f"nothing of {book.key} is sent: it has `enabled: false` in audiences.yaml"
+        return Obstacle("disabled", said, todo)
     return None

@@ -1,5 +1,6 @@
 """What is printed for people: tables as wide as the terminal, whole lines where there is none."""
 
+import re
 import sys
 from typing import IO, Any, cast
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from worker.pipeline.notices import many
 
-__all__ = ["for_people", "many", "plain"]
+__all__ = ["for_people", "many", "plain", "without_login"]
 
 _WIDE = 10_000  # columns: nothing is broken that a file or another program reads
 
@@ -27,6 +28,11 @@ def plain(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def without_login(text: str) -> str:
+    """The text without the user and password of URLs in it, and without its full stop."""
+    return re.sub(r"://[^/@\s]*@", "://", text).rstrip(". ")
 
 
 class _Trimmed:

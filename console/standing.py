@@ -78,6 +78,7 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
                 now_ms=seen.now_ms,
                 is_stopped=is_stopped,
                 is_unreachable=seen.destination.state(seen.now_ms)[0] == "unreachable",
+                is_broken=stores.publication.read().fault is not None,
                 held={item.audience for item in over if item.users},
             ),
             "dead_letters": seen.dead_letters,

@@ -93,7 +93,7 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     """
     # What can be wrong without a server is said first.
     base_url = "" if settings.mode == "shadow" else _base_url(settings)
-    file = RegistryFile(settings.registry_file(), settings.batched_offset)
+    file = RegistryFile(settings.registry_file(), settings.batched_offset, time.time_ns)
     reading = file.changed()
     assert reading is not None, "the first look at a file always finds something"
     alive = _alive_file(settings)

@@ -13,7 +13,14 @@ from worker.audiences.registry import WrongRegistry
 from worker.audiences.registry_file import Reading, RegistryFile
 from worker.pipeline import facts
 from worker.pipeline.rules import Rules, Work
-from worker.stores.publication import ChangedMeanwhile, Concerned, Publication, RetiredKey, Taken
+from worker.stores.publication import (
+    ChangedMeanwhile,
+    Concerned,
+    NameHeld,
+    Publication,
+    RetiredKey,
+    Taken,
+)
 
 _NAMED = 10
 
@@ -38,15 +45,24 @@ class Reload:
     pace: Pace = Pace()
     # As it was once this process had published.
     _generation: int = field(default=0, init=False)
+    # What waits for a name that a retired key still holds, and what was published then.
+    _held: tuple[Reading, str] | None = field(default=None, init=False)
+    # What could not be published because others were faster each time.
+    _again: Reading | None = field(default=None, init=False)
 
     def begin(self) -> None:
-        """Publish the file of a worker that starts. Raises WrongRegistry: then it may not start."""
+        """Publish the file of a worker that starts. Raises WrongRegistry: then it may not start.
+
+        It starts with one that has to wait for a name: somebody must send what that waits for.
+        """
         reading = self.file.last or self.file.changed()
         assert reading is not None, "the first look at a file always finds something"
         try:
             self._publish(reading)
         except RetiredKey as error:
             raise WrongRegistry(str(error)) from None
+        except NameHeld as error:
+            self._say_broken(error)
         self._catch_up()
 
     def look(self) -> None:
@@ -55,20 +71,37 @@ class Reload:
             reading = self.file.changed()
             if reading is None and self._is_forgotten():
                 reading = self.file.last
+            reading = reading or self._again or self._waiting()
             if reading is not None:
                 self._publish(reading)
-        except (WrongRegistry, RetiredKey) as error:
-            if self.publication.note_fault(str(error), self.host):
-                first, *others = str(error).splitlines()
-                said = facts.RegistryBroken(reason=first[:300], more=len(others), host=self.host)
-                self.record(said)
+        except WrongRegistry as error:
+            self._held = None
+            self._say_broken(error)
+        except (RetiredKey, NameHeld) as error:
+            self._say_broken(error)
         except ChangedMeanwhile:
-            pass  # the next tick finds the file as different as this one did
+            self._again = reading
         self._catch_up()
 
     def _publish(self, reading: Reading) -> None:
-        self.publication.publish(reading.registry, reading.text, self.host)
+        self._held, self._again, before = None, None, self.publication.read().digest
+        try:
+            self.publication.publish(reading.registry, reading.text, self.host)
+        except NameHeld:
+            self._held = reading, before
+            raise
         self._generation = self.publication.generation()
+
+    def _waiting(self) -> Reading | None:
+        """What waits for a name; what somebody else has published since counts more."""
+        if self._held and self._held[1] != self.publication.read().digest:
+            self._held = None
+        return self._held[0] if self._held else None
+
+    def _say_broken(self, error: Exception) -> None:
+        if self.publication.note_fault(str(error), self.host):
+            first, *others = str(error).splitlines()
+            self.record(facts.RegistryBroken(reason=first[:300], more=len(others), host=self.host))
 
     def _is_forgotten(self) -> bool:
         generation = self.publication.generation()
@@ -82,7 +115,8 @@ class Reload:
         ]
         if not taken:
             return
-        self.record(_published(taken[0], self.publication.read().by))
+        shadowed = {name for found in taken for name in found.shadowed}
+        self.record(_published(taken[0], self.publication.read().by, shadowed))
         for work, name, users in _together(taken):
             self.record(self._begun(work, name, users, taken[0]))
 
@@ -111,20 +145,33 @@ def _together(taken: list[Taken]) -> list[tuple[Work, str, int]]:
     return [(work, name, count) for (work, name), count in users.items()]
 
 
-def _published(taken: Taken, by: str) -> facts.RegistryPublished:
+def _published(taken: Taken, by: str, shadowed: set[str]) -> facts.RegistryPublished:
     before, since = taken.before, taken.since
+    names = {*before.of, *since.of}
+    moved = {name for name in names if before.rule(name).lane != since.rule(name).lane}
     return facts.RegistryPublished(
         version=taken.version,
         replaced=taken.replaced,
         host=by,
-        added=_named(since.of.keys() - before.of.keys()),
-        removed=_named(before.of.keys() - since.of.keys()),
-        moved=_named({name for name in {*before.of, *since.of} if _moves(before, since, name)}),
+        added=_named(_declared(since) - _declared(before)),
+        removed=_named(_declared(before) - _declared(since)),
+        moved=_named(moved),
+        timed=_named({name for name in names - moved if _is_timed(before, since, name)}),
+        shadowed=_named(shadowed),
     )
 
 
-def _moves(before: Rules, since: Rules, name: str) -> bool:
-    return before.rule(name).lane != since.rule(name).lane
+def _declared(rules: Rules) -> set[str]:
+    """The keys that the file names; the rules of others remain for what was ordered of them."""
+    return {name for name, rule in rules.of.items() if rule.declared}
+
+
+def _is_timed(before: Rules, since: Rules, name: str) -> bool:
+    """Whether a batched key gets other boundaries."""
+    if since.rule(name).lane != "b":
+        return False
+    every = [rules.rule(name).every or rules.lanes.every for rules in (before, since)]
+    return every[0] != every[1] or before.lanes.offset != since.lanes.offset
 
 
 def _named(names: set[str]) -> str:

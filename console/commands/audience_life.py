@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from console.audience_standing import is_trait, registry_of
 from console.audiences_refused import Refused
 from console.costs import Cost, count, rows_of
 from console.deployment import Deployment, opened, refusals_said
@@ -42,32 +43,40 @@ class Value(StrEnum):
 def disable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = False) -> None:
     """Send nothing of an audience until `enable`. Its changes are recorded all the same.
 
-    Whatever audiences.yaml says meanwhile. Requests that are under way come to their end.
+    Whatever audiences.yaml says meanwhile. Requests that are under way come to their end. Of a
+    key that is disabled already the reason stays, unless --why gives another. Exits 1 if it is
+    not in force yet.
     """
     with refusals_said(as_json), opened() as deployment:
         book, who, told = deployment.named(key), this_operator(by), one_line(why)
         _refuse_retired(book)
         before = book.order
-        deployment.stores.publication.disable(key, who, told)
-        deployment.operators.note(who, f"disable {key}", told)
+        stays = before if before and not told else None
+        if stays is None:
+            deployment.stores.publication.disable(key, who, told)
+            deployment.operators.note(who, f"disable {key}", told)
         report = {
             "audience": key,
             "disabled": True,
-            "by": who,
-            "why": told or None,
-            "instead_of": _ordered(before),
+            "already": before is not None,
+            "by": stays.by if stays else who,
+            "why": (stays.why if stays else told) or None,
+            "instead_of": None if stays else _ordered(before),
             "users": book.pending,
             "in_force": _is_taken_up(deployment),
         }
-        said = f"{key} is disabled: its changes are recorded, and nothing of it is sent until "
+        said = _already_said(key, before, told) if before else f"{key} is disabled"
+        said += ": its changes are recorded, and nothing of it is sent until "
         said += f"`persona-sync audiences enable {key}`. {many(book.pending, 'user')} wait now."
         _say(report, f"{said}{_not_yet(report)}", as_json)
+    if not report["in_force"]:
+        raise typer.Exit(1)
 
 
 def enable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = False) -> None:
     """Take a disabling back: whatever differs from what Braze holds is sent.
 
-    Exits 1 if audiences.yaml disables it, too.
+    Exits 1 if audiences.yaml disables it, too, or if it is not in force yet.
     """
     with refusals_said(as_json), opened() as deployment:
         book, who, told = deployment.named(key), this_operator(by), one_line(why)
@@ -87,7 +96,7 @@ def enable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = Fal
             "in_force": _is_taken_up(deployment) if was else True,
         }
         _say(report, f"{_enabled_said(book, report)}{_not_yet(report)}", as_json)
-    if not report["enabled"]:
+    if not (report["enabled"] and report["in_force"]):
         raise typer.Exit(1)
 
 
@@ -115,8 +124,9 @@ def retire_command(
         if book.order and book.order.retired:
             code = _go_on(deployment, book, book.order, value, wait, as_json)
             raise typer.Exit(code)
+        _refuse_false_of_a_trait(deployment, key, value)
         if (not_sent := why_not_sent(book)) is not None and not as_json:
-            typer.echo(f"{not_sent.said}. Its last value is sent all the same.", err=True)
+            typer.echo(f"{not_sent.sentence} Its last value is sent all the same.", err=True)
         with counting(as_json) as show:
             cost = count(deployment, Work.RETIRE, book, value=value.value, show=show)
         report: dict[str, Any] = {
@@ -182,6 +192,20 @@ def _show_cost(
 def _say_what_to_remove(deployment: Deployment, key: str, as_json: bool) -> None:
     if key in deployment.stores.publication.read().declared.of and not as_json:
         typer.echo(f"Remove {key} from audiences.yaml: a changed file that names it is refused.")
+
+
+def _refuse_false_of_a_trait(deployment: Deployment, key: str, value: Value) -> None:
+    """A trait is a number or a text: false would be a value that it never had."""
+    registry = registry_of(deployment.stores.publication.read())
+    if value is Value.FALSE and registry is not None and is_trait(registry, key):
+        said = f"The trait {key} is no membership, so it retires at null: give --set null."
+        raise Refused(1, "trait", said, said)
+
+
+def _already_said(key: str, before: Order, told: str) -> str:
+    was = f"{key} was disabled already, by {before.by}"
+    was += f" ({before.why})" if before.why else ""
+    return f"{was}, {iso(before.at_ms)}" + ("; now the reason is yours" if told else "")
 
 
 def _refuse_retired(book: AudienceBook) -> None:

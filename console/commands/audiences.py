@@ -36,6 +36,7 @@ from worker.audiences.registry import (
 )
 from worker.audiences.segment_api import NotAudiences, Page, read_page
 from worker.durations import to_ms
+from worker.pipeline.rules import Order
 from worker.settings import NothingRunning, Settings, WrongSettings
 from worker.stored import make_stores
 
@@ -67,7 +68,7 @@ def validate_command(
     """
     where = file or str(Settings.load().audiences)
     try:
-        registry = read_registry(_text_of(where), where)
+        registry = read_registry(_text_of(where, as_json), where)
     except WrongRegistry as error:
         published = _published()
         report: dict[str, Any] = {"file": where, "ok": False, "faults": _faults(error)}
@@ -183,6 +184,7 @@ def explain_command(
 ) -> None:
     """Say why an audience, or a query, is realtime or batched. Needs no server.
 
+    With one it also says what operators have ordered of the key: that it is disabled, or retired.
     Exits 2 for a query that is refused, with the place; 1 for a key that is not declared. With
     --json that is a document, too: `error`, with code, reason and position.
     """
@@ -231,7 +233,7 @@ def import_command(
         before = registry_text(path)
     except FileNotFoundError:
         before = ""
-    registry = read_registry(before, str(path))
+    registry = read_registry(before, str(path), may_be_empty=True)
     steps = plan(registry, page.audiences)
     try:
         after = written(before, registry, steps, str(path))
@@ -263,10 +265,16 @@ def _explain_key(key: str, policy: Policy | None) -> Explained:
     settings = Settings.load()
     registry = _registry_without_mistakes(settings.registry_file(), key)
     registry = registry.under(policy or registry.policy)
-    entry = registry.entry(key)
+    entry, order = registry.entry(key), _order_of(settings, key)
     if entry is None or not entry.is_synced:
-        raise not_declared(key, registry, settings.audiences)
-    return Explained.at(
+        if order is None:
+            raise not_declared(key, registry, settings.audiences)
+        decision = decide(None, None)
+        found = Explained.at(
+            _now_ms(), key, registry.policy, decision, None, registry.every(None), 0
+        )
+        return replace(found, order=order)
+    found = Explained.at(
         _now_ms(),
         entry.key,
         registry.policy,
@@ -275,6 +283,20 @@ def _explain_key(key: str, policy: Policy | None) -> Explained:
         registry.every(entry),
         to_ms(settings.batched_offset),
     )
+    return replace(found, order=order, is_enabled=entry.is_enabled)
+
+
+def _order_of(settings: Settings, key: str) -> Order | None:
+    """What operators have ordered of it; None if nothing, or if no server can say."""
+    try:
+        stores = make_stores(settings)
+        with stores.client:
+            return stores.publication.orders().get(key)
+    except NothingRunning:
+        return None
+    except RedisError:
+        print("The Redis server does not answer: this is the file alone.", file=sys.stderr)
+        return None
 
 
 def _explain_query(text: str, kind: Kind, is_trait: bool, policy: Policy | None) -> Explained:
@@ -345,8 +367,7 @@ def _read_server(settings: Settings) -> AudiencesRead | None:
 
 def _show_standings(rows: list[Row], read: AudiencesRead) -> None:
     out = for_people()
-    now_ms = next(iter(read.standings.values())).now_ms if read.standings else _now_ms()
-    out.print(standing_table_of(rows, read.standings, now_ms, out.width))
+    out.print(standing_table_of(rows, read.standings, out.width))
 
 
 def _say_what_differs(
@@ -402,13 +423,16 @@ def _published() -> dict[str, Any] | None:
         return None
 
 
-def _text_of(where: str) -> str:
+def _text_of(where: str, as_json: bool) -> str:
     if where == "-":
         return sys.stdin.buffer.read().decode("utf-8", "replace")
     try:
         return registry_text(Path(where))
     except FileNotFoundError:
-        _fail(f"{where} does not exist.", 2)
+        said = f"{where} does not exist."
+        if as_json:
+            typer.echo(orjson.dumps({"error": {"code": "no_file", "reason": said}}).decode())
+        _fail(said, 2)
 
 
 def _faults(error: WrongRegistry) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Annotated, Any
 
 import orjson
@@ -10,12 +11,14 @@ import typer
 from console.costs import pace_of
 from console.deployment import Deployment, opened, refusals_said
 from console.instants import iso, span_said
-from console.obstacles import Obstacle, obstacles, why_not_sent
+from console.obstacles import Obstacle, obstacles, server_away, why_not_sent
 from console.paper import for_people, many
-from console.watching import Look, StoppedWatching, watch
+from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
 from console.who import one_line, this_operator
 from worker.contract import inbox_key
+from worker.durations import parse_duration, to_ms
 from worker.stores.audience_books import AudienceBook
+from worker.stores.keys import key as key_of
 from worker.stores.outstanding import Outstanding
 
 _INBOX_SECONDS = 10.0
@@ -63,6 +66,7 @@ class Flush:
     by: str
     why: str
     begun_ms: int = 0
+    started: float = 0.0
     has_begun: bool = False
     was_left: bool = False
     before: Outstanding = field(default_factory=Outstanding)
@@ -82,6 +86,7 @@ class Flush:
         if deployment.stores.workers.alive():
             self._wait_for_the_inbox()
             self.begun_ms = deployment.now_ms()
+        self.started = time.monotonic()
         self.before = self.now = deployment.outstanding(key, self.begun_ms)
         if not self.before.users:
             self.in_the_way = [one for one in self.in_the_way if self._not_applied()]
@@ -97,6 +102,8 @@ class Flush:
             watch(self._look)
         except StoppedWatching:
             self.was_left = True
+        except SERVER_AWAY as error:
+            self.in_the_way = [server_away(error)]
 
     def _look(self) -> Look:
         self.now = self.deployment.outstanding(self.book.key, self.begun_ms)
@@ -124,6 +131,8 @@ class Flush:
 
     def _not_applied(self) -> int:
         """Envelopes that were accepted before this began, in partitions where there are any."""
+        if self._is_server_away:
+            return 0
         client, last = self.deployment.stores.client, f"{self.begun_ms}"
         return sum(
             bool(client.xrange(inbox_key(partition), max=last, count=1))
@@ -131,9 +140,13 @@ class Flush:
         )
 
     @property
+    def _is_server_away(self) -> bool:
+        return any(one.code == "server_away" for one in self.in_the_way)
+
+    @property
     def dead(self) -> int:
         """Users of it whom Braze has refused for good since."""
-        if not self.has_begun:
+        if not self.has_begun or self._is_server_away:
             return 0
         letters, names = self.deployment.stores.dead_letters, {self.book.key}
         names.add(self.book.rule.attribute or self.book.key)
@@ -166,8 +179,8 @@ class Flush:
             "not_applied": self._not_applied() > 0,
             "sent": self.sent,
             "dead": self.dead,
-            "up_to_date": not self.now.users and not self._not_applied(),
-            "seconds": round((self.deployment.now_ms() - self.begun_ms) / 1000, 3),
+            "up_to_date": not (self.now.users or self._not_applied() or self._is_server_away),
+            "seconds": round(time.monotonic() - self.started, 3),
             "in_the_way": [one.as_json() for one in self.in_the_way],
         }
 
@@ -182,19 +195,47 @@ class Flush:
                 return f"{key}: nothing waits, but changes in the inbox are not applied yet."
             return f"{key} is up to date: nothing waits."
         if not waited:
-            objects, rate = pace_of(self.deployment)
-            seconds = -(-left // objects) / rate
-            takes = f"about {span_said(seconds)}" if seconds >= 1 else "less than a second"
-            said = f"{key}: {many(left, 'user')} to be sent now, which takes {takes}."
             if any(not one.passes for one in self.in_the_way):
                 return f"{key}: {many(left, 'user')} to be sent as soon as that can be."
-            if self.now.held:
-                said += f" Held for a gap or a hold: {self.now.held:,}; they follow by themselves."
-            return f"{said} `persona-sync status` shows how far it is."
+            return f"{key}: {self._forecast()} `persona-sync status` shows how far it is."
         sent = f"{many(self.sent, 'data point')} sent in {report['seconds']:,.1f} s"
         dead = f", refused by Braze for good: {report['dead']:,}" if report["dead"] else ""
-        if not left:
+        if not left and not self._is_server_away:
             return f"{key} is up to date: {sent}{dead}."
         after = " Only the watching has stopped" if self.was_left else " What was ordered stands"
         said = f"{key}: {sent}{dead}; {many(left, 'user')} left.{after}: they follow by themselves"
         return f"{said}." if self.was_left else f"{said} as soon as they can."
+
+    def _forecast(self) -> str:
+        """How long those who may go now take, and how much longer the others are held."""
+        held, (objects, rate) = self.now.held, pace_of(self.deployment)
+        go = self.now.users - held
+        seconds = -(-go // objects) / rate
+        takes = f"about {span_said(seconds)}" if seconds >= 1 else "less than a second"
+        if (gap := self._gap_seconds()) > 0:
+            takes += f", and up to {span_said(ceil(gap))} for whom another value was sent just now"
+        said = [f"{many(go, 'user')} to be sent now, which takes {takes}."] if go else []
+        if held:
+            held_for = f"{many(held, 'user')} held for a gap or a hold, to be sent by themselves"
+            said.append(f"{held_for} within {span_said(ceil(self._held_seconds()))}.")
+        return " ".join(said)
+
+    def _gap_seconds(self) -> float:
+        """How long the gap lasts that follows the last value of it which Braze took."""
+        return ((self.book.flushed_ms or 0) + self._gap_ms() - self.begun_ms) / 1000
+
+    def _gap_ms(self) -> int:
+        """As all workers keep it; before the first has started, as this shell would."""
+        rules = self.deployment.stores.in_force.latest()
+        found = rules.settings.get("same_attribute_gap") if rules else None
+        own = self.deployment.settings.same_attribute_gap
+        return to_ms(parse_duration(found) if isinstance(found, str) else own)
+
+    def _held_seconds(self) -> float:
+        """Until the last that is held, of whatever audience, may go: at most so long."""
+        client, until = self.deployment.stores.client, self.begun_ms
+        for partition in range(self.deployment.partitions):
+            for name in ("rt:held", "bt:held"):
+                held = client.zrange(key_of(partition, name), -1, -1, withscores=True)
+                until = max([until, *(int(at) for _, at in held)])
+        return max(1.0, (until - self.begun_ms) / 1000)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from console.audiences_refused import Refused
 from console.costs import Cost, count, rows_of
 from console.deployment import opened, refusals_said
 from console.instants import instant_of, iso
@@ -46,8 +47,8 @@ def resync_command(
         raise typer.BadParameter("give a KEY, or --all", param_hint="KEY")
     with refusals_said(as_json), opened() as deployment:
         book = deployment.named(key) if key is not None else None
-        if book and (not_sent := why_not_sent(book)) is not None:
-            raise not_sent.refused()
+        if book:
+            _refuse_what_is_not_sent(book)
         since_ms = _since(since, deployment.now_ms())
         with counting(as_json) as show:
             cost = count(deployment, Work.RESYNC, book, since_ms=since_ms, show=show)
@@ -72,9 +73,21 @@ def _since(text: str | None, now_ms: int) -> int:
     if text is None:
         return 0
     try:
-        return instant_of(text, now_ms)
+        since_ms = instant_of(text, now_ms)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
+    if since_ms > now_ms:
+        said = f"{iso(since_ms)} is still to come; give a moment before now, {iso(now_ms)}"
+        raise typer.BadParameter(said, param_hint="--since")
+    return since_ms
+
+
+def _refuse_what_is_not_sent(book: AudienceBook) -> None:
+    if book.order and book.order.retired:
+        said = f"{book.key} was retired by {book.order.by}, and is closed for good."
+        raise Refused(1, "retired", said, said, value=book.order.retired)
+    if (not_sent := why_not_sent(book)) is not None:
+        raise not_sent.refused()
 
 
 def _title(book: AudienceBook | None) -> str:

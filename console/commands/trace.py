@@ -10,6 +10,7 @@ from console.deletions_shown import deletion_of, deletion_said
 from console.paper import for_people, plain
 from console.standing import destination_state, iso, partitions_of, state_said
 from worker.contract import partition_of
+from worker.pipeline.rules import Order, Rule
 from worker.settings import Settings
 from worker.stored import Stores, make_fit_stores
 
@@ -38,6 +39,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     """Everything known of a user: state, and what the journal still holds."""
     now_ms = stores.allowance.now_ms()
     state, reason, until = destination_state(stores.allowance.destination(), now_ms)
+    orders, rules = stores.publication.orders(), stores.rulebook.read(partition).rules
     attributes = {
         found.attribute: {
             "desired": orjson.loads(found.desired),
@@ -55,6 +57,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
             "is_due": found.due_at_ms is not None and found.due_at_ms <= now_ms,
             "in_flight": found.in_flight,
             "refused": found.is_refused,
+            **_stopped(orders.get(found.attribute), rules.rule(found.attribute)),
         }
         for found in stores.memberships.trace(partition, user_id)
     }
@@ -64,6 +67,20 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
         "deletion": deletion_of(stores, partition, user_id),
         "attributes": attributes,
         "journal": [_entry(item) for item in stores.journal.of_user(partition, user_id)],
+    }
+
+
+def _stopped(order: Order | None, rule: Rule) -> dict[str, Any]:
+    """Whether its key is disabled, or retired: by whom (null: by audiences.yaml), and why; or
+    which other key is sent under its name."""
+    told = {"by": order.by, "why": order.why or None, "at": iso(order.at_ms)} if order else {}
+    by_file = {"by": None, "why": None, "at": None}
+    by_operator = bool(order and order.is_disabled)
+    is_disabled = by_operator or not (rule.enabled or rule.shadowed)
+    return {
+        "shadowed_by": rule.shadowed or None,
+        "disabled": (told or by_file) if is_disabled else None,
+        "retired": {"value": order.retired, **told} if order and order.retired else None,
     }
 
 
@@ -128,6 +145,16 @@ def _coming(found: dict[str, Any], destination: dict[str, Any]) -> str:
         return "refused by Braze"
     if found["in_flight"]:
         return "in flight"
+    if found["shadowed_by"]:
+        return f"shadowed by {found['shadowed_by']}"
+    if (disabled := found["disabled"]) is not None:
+        why = f" ({disabled['why']})" if disabled["why"] else ""
+        return f"disabled by {disabled['by'] or 'audiences.yaml'}{why}"
+    coming = _due(found, destination)
+    return f"{coming}; retired by {found['retired']['by']}" if found["retired"] else coming
+
+
+def _due(found: dict[str, Any], destination: dict[str, Any]) -> str:
     if found["is_due"]:
         stopped = destination["state"] in ("paused", "unreachable")
         return f"due; Braze is {state_said(**destination)}" if stopped else "due now"

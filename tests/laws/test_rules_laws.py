@@ -25,6 +25,7 @@ _rules = st.builds(
     attribute=st.sampled_from(["", "a", "seg"]),
     retired=st.just(""),
     declared=st.just(1),
+    shadowed=st.just(""),
 )
 _lanes = st.builds(
     LaneTerms, every=st.sampled_from([5_000, 10_000]), offset=st.sampled_from([0, 90])
@@ -57,7 +58,10 @@ def test_rule_21_what_follows(old: Rules, new: Rules) -> None:
         if rule.retired:
             assert (Work.RETIRE in works) == (rule.retired != was.retired)
             continue
-        is_renamed = (was.attribute or key) != (rule.attribute or key)
+        if rule.shadowed:
+            assert not works, "nothing of it is sent"
+            continue
+        is_renamed = was.name(key) != rule.name(key) or bool(was.shadowed)
         assert (Work.RESYNC in works) == is_renamed
         assert (Work.EXIT_CHANGED in works) == (was.exit != rule.exit and not is_renamed)
         instants = range(0, 40_000, 777)
@@ -86,11 +90,36 @@ def test_rule_21_the_operators_word_counts(
     for key in {*declared, *orders}:
         rule, order = rules.rule(key), orders.get(key, Order())
         said = declared.get(key, UNDECLARED)
+        is_sent = not rule.shadowed
         if order.retired:
-            assert (rule.retired, rule.enabled, rule.exit) == (order.retired, 1, "f")
+            assert (rule.retired, rule.enabled, rule.exit) == (order.retired, is_sent, "f")
         else:
-            assert rule.enabled == (said.enabled if not order.is_disabled else 0)
+            assert rule.enabled == (said.enabled and not order.is_disabled and is_sent)
             assert (rule.lane, rule.exit, rule.retired) == (said.lane, said.exit, "")
+
+
+@settings(max_examples=500, deadline=None, database=None, derandomize=True)
+@given(rules=_in_force)
+def test_rule_21_one_attribute_has_one_writer(rules: Rules) -> None:
+    """Whatever is declared and ordered, no two keys are sent under one name, seen or not."""
+    keys = {*rules.of, "a", "b", "c", "seg", "unseen"}
+    for name in {rules.rule(key).name(key) for key in keys}:
+        called_so = {key for key in keys if rules.rule(key).name(key) == name}
+        writers = {key for key in called_so if not rules.rule(key).shadowed}
+        assert len(writers) == 1
+        for key in called_so - writers:
+            assert rules.rule(key).shadowed in writers
+            assert not rules.rule(key).enabled
+
+
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@given(lanes=_lanes, said=_rules, value=st.sampled_from(["false", "null"]))
+def test_rule_21_a_retired_key_keeps_its_terms(lanes: LaneTerms, said: Rule, value: str) -> None:
+    """Its entry may be taken out of the file: lane and name stay, and nothing follows."""
+    kept = Order(retired=value, lane=said.lane, every=said.every, attribute=said.attribute)
+    declared, gone = in_force(lanes, {"a": said}, {"a": kept}), in_force(lanes, {}, {"a": kept})
+    assert gone.rule("a") == declared.rule("a")._replace(declared=0)
+    assert effects(declared, gone) == []
 
 
 def test_rule_21_disabling_needs_nothing() -> None:

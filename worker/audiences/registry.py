@@ -131,12 +131,17 @@ class Registry:
         ]
 
 
-def read_registry(text: str, where: str = "audiences.yaml") -> Registry:
-    """Read a registry. Raises WrongRegistry with all that is wrong, each with its line."""
+def read_registry(
+    text: str, where: str = "audiences.yaml", *, may_be_empty: bool = False
+) -> Registry:
+    """Read a registry. Raises WrongRegistry with all that is wrong, each with its line.
+
+    A text that says nothing is wrong, unless it `may_be_empty`: somebody is about to fill it.
+    """
     faults = Faults()
     reader = Reader(faults)
     with suppress(NoYaml):
-        reader.read(read_yaml(text, faults))
+        reader.read(read_yaml(text, faults), may_be_empty)
     if faults:
         raise WrongRegistry.of(faults.in_order(), where)
     return Registry(reader.policy, reader.lanes, reader.audiences, reader.traits)

@@ -66,15 +66,24 @@ class Reader:
         self.traits: tuple[Entry, ...] = ()
         self.doubtful: set[str] = set()
 
-    def read(self, root: Node | None) -> None:
-        """Read all of it."""
+    def read(self, root: Node | None, may_be_empty: bool = False) -> None:
+        """Read all of it. A file that says nothing is wrong: nobody means by it that all audiences
+        become realtime. Who does says so with an empty list. `may_be_empty`: for who fills it."""
         if root is None or (isinstance(root, Scalar) and root.tag == "null"):
+            if may_be_empty:
+                return
+            said = "The file says nothing. If nothing is to be declared, write `audiences: []`."
+            self._faults.add(None if root is None else root.place, said)
             return
         if not isinstance(root, Mapping):
             known = ", ".join(ROOT_FIELDS)
             self._faults.add(root.place, f"The file must be a mapping with {known}.")
             return
         fields = Fields(root, "", ROOT_FIELDS, self._faults)
+        for group in ("audiences", "traits"):
+            if fields.is_null(group) and not may_be_empty:
+                said = f"is empty. If there are none, write `{group}: []`."
+                fields.wrong(fields.place(group), group, said)
         policy = fields.choice("policy", tuple(Policy))
         self.policy = Policy(policy) if policy else Policy.PERSONAS
         self._lanes(fields)

@@ -3,7 +3,8 @@
 `{"attributes":[{"external_id":"u1","vip":true},{"external_id":"u2","vip":null}]}`
 
 An object is `(user id, [(attribute name, value as JSON text), ...])`. Values are trusted to be
-JSON; ids and names may be any text (they are written in ASCII, with escapes).
+JSON; ids and names may be any text (they are written in ASCII, with escapes). No object has a name
+twice, whatever is given: of two pairs with one name the last counts.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ def pack(
 
 def _text(found: UserObject, update_existing_only: bool) -> str:
     user_id, pairs = found
-    attributes = "".join([_name(name) + value for name, value in pairs])
+    once = dict(pairs).items() if len(pairs) > 1 else pairs
+    attributes = "".join([_name(name) + value for name, value in once])
     control = _EXISTING_ONLY if update_existing_only else ""
     return f'{{"external_id":{encode_basestring_ascii(user_id)}{control}{attributes}}}'
 

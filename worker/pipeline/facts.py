@@ -136,8 +136,9 @@ class ShadowOver(Fact):
 @dataclass(frozen=True, slots=True)
 class RegistryPublished(Fact):
     """All workers go by another registry, or by another order of an operator: keys that got a rule,
-    that lost theirs, and that changed lanes. `host`: where the file was read; `replaced`: the
-    version before."""
+    that lost theirs, that changed lanes, that have other boundaries, and that are not sent any more
+    because their name is another key's. `host`: where the file was read; `replaced`: the version
+    before."""
 
     name: str = "registry_published"
     version: str = ""
@@ -146,6 +147,8 @@ class RegistryPublished(Fact):
     added: str = ""
     removed: str = ""
     moved: str = ""
+    timed: str = ""
+    shadowed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,11 @@ def notice_of(fact: Fact) -> Notice | None:
             said = [
                 f"{word} {names}"
                 for word, names in (
-                    ("new:", fact.added), ("gone:", fact.removed), ("another lane:", fact.moved)
+                    ("new:", fact.added),
+                    ("gone:", fact.removed),
+                    ("another lane:", fact.moved),
+                    ("other boundaries:", fact.timed),
+                    ("not sent, for another key has the attribute:", fact.shadowed),
                 )
                 if names
             ]  # fmt: skip

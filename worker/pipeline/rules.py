@@ -2,6 +2,9 @@
 
 A rule says of one key how its values are sent. It is made of what audiences.yaml declares and of
 what an operator has ordered since; of both, the operator's word counts.
+
+One attribute of Braze has one writer: of all keys that would be sent under a name, one is, and the
+others are shadowed by it. Their changes are recorded, and nothing of them is sent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +32,8 @@ class Rule(NamedTuple):
 
     `lane` and `exit` are letters: `r`|`b`, and `f`|`n` for an exit written as false or null.
     `every`: ms, 0 for the lane's. `attribute`: Braze's name, '' if it is the key. `retired`: the
-    JSON text at which a retired key stays, '' for one that is not.
+    JSON text at which a retired key stays, '' for one that is not. `shadowed`: the key that is sent
+    under its name instead, '' for one that is sent itself; a shadowed one is never enabled.
     """
 
     lane: str = "r"
@@ -39,6 +43,11 @@ class Rule(NamedTuple):
     attribute: str = ""
     retired: str = ""
     declared: int = 1
+    shadowed: str = ""
+
+    def name(self, key: str) -> str:
+        """What the key is called at Braze."""
+        return self.attribute or key
 
 
 UNDECLARED = Rule(declared=0)
@@ -49,7 +58,8 @@ class Order:
     """What an operator has ordered of one key: who, why, when (ms).
 
     `is_disabled`: its changes are recorded and nothing is sent. `retired`: the JSON text that
-    every user keeps for good, '' for a key in use.
+    every user keeps for good, '' for a key in use. A retired key keeps the `lane` ('': unknown),
+    the interval and the attribute that it had, whatever becomes of its entry in the file.
     """
 
     is_disabled: bool = False
@@ -57,6 +67,9 @@ class Order:
     by: str = ""
     why: str = ""
     at_ms: int = 0
+    lane: str = ""
+    every: int = 0
+    attribute: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +123,40 @@ def in_force(lanes: LaneTerms, declared: Mapping[str, Rule], orders: Mapping[str
 
     A retired key is enabled, whatever was said before: its last value has to arrive. It is
     written as it was ordered, whatever an exit is written as.
+
+    Of several keys with one name that is the writer which is declared; if none is, the one that was
+    retired last; and an undeclared key only if no other has its name. The rules hold the shadow of
+    each name that is not its writer's key, too: nobody knows whether that key will ever be seen.
     """
     of = dict(declared)
     for key, order in orders.items():
         rule = of.get(key, UNDECLARED)
         if order.retired:
+            if order.lane:
+                rule = rule._replace(lane=order.lane, every=order.every, attribute=order.attribute)
             of[key] = rule._replace(enabled=1, exit="f", retired=order.retired)
         elif order.is_disabled:
             of[key] = rule._replace(enabled=0)
-    return Rules(lanes, of)
+    return Rules(lanes, _with_one_writer(of, orders))
+
+
+def _with_one_writer(of: Mapping[str, Rule], orders: Mapping[str, Order]) -> dict[str, Rule]:
+    def rank(key: str) -> tuple[bool, bool, int, str]:
+        rule = of[key]
+        return not rule.declared, not rule.retired, -orders.get(key, Order()).at_ms, key
+
+    writers: dict[str, str] = {}
+    for key in sorted(of, key=rank):
+        writers.setdefault(of[key].name(key), key)
+    found = dict(of)
+    for key, rule in of.items():
+        writer = writers[rule.name(key)]
+        if writer != key:
+            found[key] = rule._replace(enabled=0, shadowed=writer)
+    for name, writer in writers.items():
+        if name not in found:
+            found[name] = UNDECLARED._replace(enabled=0, shadowed=writer)
+    return found
 
 
 def effects(old: Rules, new: Rules) -> list[Effect]:
@@ -140,12 +178,15 @@ def _effects_of(
     if rule.retired:
         if rule.retired != was.retired:
             yield Effect(Work.RETIRE, key, rule.retired)
-        elif (rule.attribute or key) != (was.attribute or key):
+        elif rule.name(key) != was.name(key):
             yield Effect(Work.RESYNC, key)
-        if _timing(*old) != _timing(*new):
+        is_writer_again = was.retired == rule.retired and rule.enabled and not was.enabled
+        if is_writer_again or _timing(*old) != _timing(*new):
             yield Effect(Work.RESCHEDULE, key)
         return
-    if (rule.attribute or key) != (was.attribute or key):
+    if rule.shadowed:
+        return  # nothing of it is sent; once it is its name's writer again, all of it is
+    if rule.name(key) != was.name(key) or was.shadowed:
         # All is sent again, in the way that exits are written now.
         yield Effect(Work.RESYNC, key)
     elif rule.exit != was.exit:

@@ -52,11 +52,14 @@ class AudienceBooks:
         """Every key that is declared, was ever seen, or has an order; by key."""
         orders = read_orders(self._client.hgetall(ORDERS))
         counts: dict[str, dict[str, int]] = {}
-        rules = Rules()
+        rules, of = Rules(), dict[str, Rule]()
         for partition in range(partitions):
             page = self._rulebook.read(partition)
             rules = page.rules if page.version else rules
+            # A key whose name is another's has its rule only where it was seen.
+            of |= page.rules.of
             self._add(partition, page.names, counts)
+        rules = Rules(rules.lanes, of)
         names = sorted({*counts, *rules.of, *orders})
         return {
             name: _book(name, rules, counts.get(name, {}), orders.get(name), now_ms)

@@ -16,6 +16,7 @@ ps1:{p}:quiet           string   nobody claims here while it lives; expires  set
 ps1:{p}:gather:<lane>   string   token of the one gatherer of crumbs         look, claim
 ps1:{p}:attrs, :names   hash     attribute name <-> small id                 accept, registry
 ps1:{p}:rules           hash     id -> rule, `*` -> lanes, packed            registry, begin
+ps1:{p}:shadows         hash     key not seen yet, its name another's -> rule registry, accept
 ps1:{p}:meta            hash     next_attribute, next_sweep, registry, salt  accept, registry
 ps1:{p}:members         hash     id -> users whose desired value is true     accept
 ps1:{p}:known           hash     id -> users who have a value of it          accept, delete

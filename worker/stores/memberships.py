@@ -107,9 +107,7 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class AttributeTrace:
     """One attribute of one user, as it is now. `acknowledged` is None while unknown; it has no
-    time if no request of ours brought it there: it was said by an import, or read from Braze.
-    Nothing is sent of one that is not enabled. `retired`: the JSON text at which its key stays, '' if
-    it is in use; `shadowed_by`: the key that is sent under its name instead."""
+    time if no request of ours brought it there: it was said by an import, or read from Braze."""
 
     attribute: str
     desired: str
@@ -121,9 +119,6 @@ class AttributeTrace:
     is_refused: bool
     in_flight: bool
     hold_until_ms: int | None
-    is_enabled: bool = True
-    retired: str = ""
-    shadowed_by: str = ""
 
 
 class Memberships:
@@ -429,13 +424,10 @@ class Memberships:
                 is_refused=bool(flags & _REFUSED),
                 in_flight=bool(in_flight),
                 hold_until_ms=int(hold) if hold else None,
-                is_enabled=bool(enabled),
-                retired=retired,
-                shadowed_by=shadowed,
             )
             for (
                 name, desired, event_ms, acknowledged, acknowledged_at, flags, in_flight, hold,
-                lane, due, enabled, retired, shadowed,
+                lane, due,
             ) in sorted(msgpack.unpackb(raw))
         ]  # fmt: skip
 

@@ -6,7 +6,7 @@ a publisher that is killed midway leaves nothing behind. See docs/decisions/0011
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from worker.audiences.registry import Registry
@@ -22,6 +22,7 @@ from worker.pipeline.rules import (
     in_force,
 )
 from worker.stores.keys import ORDERS, REGISTRY, key
+from worker.stores.retirements import Held, Retirements
 from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
@@ -33,6 +34,11 @@ class ChangedMeanwhile(Exception):
 
 class RetiredKey(Exception):
     """A retired key is closed for good. The message names it, when it was retired, and by whom."""
+
+
+class NameHeld(Exception):
+    """A key is to have an attribute under which a retired one is still sent. This passes: the
+    registry can be published when that is done. The message says whose, and how many users wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,15 @@ class Concerned:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a partition took up: the rules before and since, and the work that follows."""
+    """What a partition took up: the rules before and since, and the work that follows. `shadowed`:
+    keys seen there of which nothing is sent from now on, their name being another's."""
 
     before: Rules
     since: Rules
     replaced: str
     version: str
     work: tuple[Concerned, ...]
+    shadowed: tuple[str, ...] = ()
 
 
 _TRIES = 10
@@ -91,6 +99,7 @@ class Publication:
     ) -> None:
         self._client = client
         self._rulebook = rulebook
+        self._retirements = Retirements(client, rulebook)
         self._scripts = Scripts(client)
         self._clock = clock
 
@@ -114,7 +123,7 @@ class Publication:
 
     def publish(self, registry: Registry, text: str, by: str) -> bool:
         """Publish a registry. False if it says what is published already; a fault that was noted is
-        over either way. Raises RetiredKey.
+        over either way. Raises RetiredKey and NameHeld.
         """
         rules = declared(registry)
         for _ in range(_TRIES):
@@ -122,14 +131,24 @@ class Publication:
             if before.digest == registry.version:
                 self.note_fault("", by)
                 return False
-            closed = [(name, order) for name, order in orders.items() if order.retired]
-            for name, order in closed:
-                if name in rules.of:
-                    raise RetiredKey(said_of_retired(name, order))
+            for said in _closed(rules, orders):
+                raise RetiredKey(said)
+            for held in self._held(rules, before, orders):
+                raise NameHeld(str(held))
             packed = json.dumps([rules.lanes, rules.of])
             if self._publish(before.generation, registry.version, packed, text, by, "", ""):
                 return True
         raise ChangedMeanwhile("The registry changed each time it was to be published.")
+
+    def refused(self, registry: Registry) -> list[str]:
+        """Why a registry would not be published now, in sentences; empty if it would be."""
+        rules, (before, orders) = declared(registry), self._read_both()
+        if before.digest == registry.version:
+            return []
+        return [*_closed(rules, orders), *map(str, self._held(rules, before, orders))]
+
+    def _held(self, rules: Rules, before: Published, orders: Mapping[str, Order]) -> list[Held]:
+        return self._retirements.held(before.version, rules, before.declared, orders)
 
     def note_fault(self, text: str, by: str) -> bool:
         """Note why a file is refused; '' for one that is fine again. False if it was noted so."""
@@ -159,19 +178,26 @@ class Publication:
     def retire(self, name: str, value: str, by: str, why: str = "") -> None:
         """Close a key for good: everybody who has a value of it gets this one, `false` or `null`.
 
-        Changes of it are skipped from now on. Raises RetiredKey if it is retired already.
+        Changes of it are skipped from now on. It keeps its lane and its attribute, whatever becomes
+        of its entry in the file. Raises RetiredKey if it is retired already.
         """
         if value not in ("false", "null"):
             raise ValueError("a key retires at false or at null")
-        self._order(name, lambda _: Order(False, value, by, why, self._now_ms()))
+        self._order(
+            name,
+            lambda rule: Order(
+                False, value, by, why, self._now_ms(), rule.lane, rule.every, rule.attribute
+            ),
+        )
 
-    def _order(self, name: str, order: Callable[[Order | None], Order | None]) -> None:
+    def _order(self, name: str, order: Callable[[Rule], Order | None]) -> None:
+        """Give an order, made of what the file says of the key; None takes it back."""
         for _ in range(_TRIES):
             before, orders = self._read_both()
             known = orders.get(name)
             if known and known.retired:
                 raise RetiredKey(said_of_retired(name, known))
-            new = order(known)
+            new = order(before.declared.rule(name))
             if new is None and known is None:
                 return
             packed = json.dumps(asdict(new)) if new else ""
@@ -200,7 +226,10 @@ class Publication:
                 instead_of=before.version, by=published.by,
             )  # fmt: skip
             if is_put:
-                return Taken(before.rules, rules, before.version, published.version, concerned)
+                shadowed = _newly_shadowed(before.names.values(), before.rules, rules)
+                return Taken(
+                    before.rules, rules, before.version, published.version, concerned, shadowed
+                )
         return None  # somebody else does it, again and again
 
     def _concerned(
@@ -242,6 +271,20 @@ class Publication:
             return self._clock()
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _closed(rules: Rules, orders: Mapping[str, Order]) -> list[str]:
+    """What is wrong with rules that name retired keys."""
+    return [
+        said_of_retired(name, order)
+        for name, order in sorted(orders.items())
+        if order.retired and name in rules.of
+    ]
+
+
+def _newly_shadowed(known: Iterable[str], before: Rules, since: Rules) -> tuple[str, ...]:
+    is_new = {key for key in known if since.rule(key).shadowed and not before.rule(key).shadowed}
+    return tuple(sorted(is_new))
 
 
 def said_of_retired(name: str, order: Order) -> str:

@@ -58,10 +58,10 @@ class Rulebook:
         return page.rules.rule(name).attribute or name
 
     def keys_of(self, partition: int, attribute: str) -> list[str]:
-        """The keys that are sent under this name."""
+        """The key that is sent under this name, in a list; no other is."""
         of = self._page(partition).rules.of
-        found = [name for name, rule in of.items() if (rule.attribute or name) == attribute]
-        return found or [attribute]
+        found = [key for key, rule in of.items() if rule.name(key) == attribute]
+        return [key for key in found if not of[key].shadowed] or [attribute]
 
     def read(self, partition: int, epoch: int | None = None) -> Page:
         """Read the rules as they are published now, and go by them."""
@@ -91,7 +91,7 @@ class Rulebook:
         stands for any.
         """
         # Packed rules travel as raw strings: cmsgpack does not know msgpack's binary type.
-        listed = [(name, msgpack.packb(rule)) for name, rule in rules.of.items()]
+        listed = [(name, msgpack.packb(_stored(rule))) for name, rule in rules.of.items()]
         done = self._scripts.on_partition(
             "registry",
             prefix(partition),
@@ -110,6 +110,11 @@ class Rulebook:
         return self._pages.get((epoch, partition)) or self.read(partition, epoch)
 
 
+def _stored(rule: Rule) -> tuple[object, ...]:
+    """As scripts keep it: the stamps, which are theirs, stand between."""
+    return (*rule[:7], 0, 0, rule.shadowed)
+
+
 def _page(version: str, names: Mapping[bytes, bytes], packed: Mapping[bytes, bytes]) -> Page:
     keys = {id_.decode(): name.decode() for id_, name in names.items()}
     rules: dict[str, Rule] = {}
@@ -121,7 +126,7 @@ def _page(version: str, names: Mapping[bytes, bytes], packed: Mapping[bytes, byt
             lanes = LaneTerms(*(int(part) for part in found[:4]))
             continue
         name = keys[id_.decode()]
-        rules[name] = Rule(*found[:7])
+        rules[name] = Rule(*found[:7], *found[9:10])
         flushed, resynced = (*found[7:9], 0, 0)[:2]
         stamps[name] = (int(flushed), int(resynced))
     return Page(version, Rules(lanes, rules), keys, stamps)

@@ -1,5 +1,6 @@
 """Rule 21 with workers and a Braze: the file changes while they run, and profiles end up right."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,11 @@ LANES = "lanes: {realtime: {linger: 10ms, max_wait: 50ms}, batched: {every: 1h}}
 
 
 def write(deployment: Deployment, *entries: str, lanes: str = LANES) -> None:
-    """Write audiences.yaml."""
+    """Have audiences.yaml written, a while ago."""
     listed = "".join(f"  - {{{one}}}\n" for one in entries)
-    (deployment.folder / "audiences.yaml").write_text(f"{lanes}audiences:\n{listed}")
+    file = deployment.folder / "audiences.yaml"
+    file.write_text(f"{lanes}audiences:\n{listed}")
+    os.utime(file, (time.time() - 10, time.time() - 10))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.flow.support import Deployment, Worker, eventually
 from tests.integration.operators.conftest import Command
+from worker.audiences.registry import load_registry
 from worker.stores.operators import Operators
 from worker.stores.workers import this_process
 
@@ -90,14 +91,95 @@ class TestDisable:
     def test_without_a_worker_it_is_not_in_force_yet(
         self, worker: Worker, command: Command
     ) -> None:
-        """The order stands, and it is said that nobody has taken it up."""
+        """The order stands, and it is said that nobody has taken it up; exit 1, as of a flush."""
         done = command("audiences", "disable", "weekly")
-        assert (done.code, "not in force yet" in done.out) == (0, True)
+        assert (done.code, "not in force yet" in done.out) == (1, True)
         worker.flow.recover()
         assert worker.stores.rulebook.read(0).rules.rule("weekly").enabled == 0
 
+    def test_disabled_once_more_it_keeps_its_reason(
+        self, worker: Worker, working: Working, command: Command
+    ) -> None:
+        """It is said that it was, by whom and why; only another reason takes the place of it."""
+        with working():
+            command("audiences", "disable", "weekly", "--why", "wrong query", "--by", "ann")
+            done = command("audiences", "disable", "weekly", "--by", "bob")
+            assert done.out.startswith("weekly was disabled already, by ann (wrong query), ")
+            report = command("audiences", "disable", "weekly", "--by", "bob", "--json").json
+            assert (report["already"], report["by"], report["why"]) == (True, "ann", "wrong query")
+            report = command(
+                "audiences", "disable", "weekly", "--why", "too many", "--by", "bob", "--json"
+            ).json
+            assert (report["by"], report["instead_of"]["why"]) == ("bob", "wrong query")
+        assert worker.stores.publication.orders()["weekly"].why == "too many"
+
+    def test_explain_and_trace_say_so(
+        self, deployment: Deployment, worker: Worker, working: Working, command: Command
+    ) -> None:
+        """No next flush is promised of a disabled key, and no nothing where there is something."""
+        with working():
+            deployment.put("u", weekly=True)
+            command("audiences", "disable", "weekly", "--why", "wrong query", "--by", "ann")
+            eventually(lambda: deployment.ledger()["accepted"] == 1)
+            found = command("audiences", "explain", "weekly", "--json").json
+            assert (found["enabled"], found["next_flush_at"]) == (False, None)
+            assert (found["disabled"]["by"], found["retired"]) == ("ann", None)
+            said = command("audiences", "explain", "weekly").out
+            assert said.startswith("weekly: batched; disabled by ann (wrong query), ")
+            assert "disabled by ann (wrong query)\n" in command("trace", "u").out
+            found = command("trace", "u", "--json").json["attributes"]["weekly"]
+            assert (found["disabled"]["by"], found["retired"]) == ("ann", None)
+
+    def test_no_sentence_changes_a_key(
+        self, worker: Worker, working: Working, command: Command
+    ) -> None:
+        """Keys are told apart by case, so none is written with a capital that it does not have."""
+        with working():
+            command("audiences", "disable", "weekly", "--by", "ann")
+            done = command("flush", "weekly")
+        assert done.err.startswith("Nothing of weekly is sent: it was disabled by ann. ")
+        assert "Weekly" not in done.err
+
 
 class TestRetire:
+    def test_a_trait_retires_at_null_only(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """False is no value of a number; nothing is ordered."""
+        (deployment.folder / "audiences.yaml").write_text("traits: [{key: spend, kind: sql}]\n")
+        registry = load_registry(deployment.folder / "audiences.yaml")
+        text = (deployment.folder / "audiences.yaml").read_text()
+        worker.stores.publication.publish(registry, text, "here")
+        worker.stores.publication.catch_up(0)
+        done = command("audiences", "retire", "spend", "--set", "false", "--yes")
+        assert (done.code, "give --set null" in done.err) == (1, True)
+        assert worker.stores.publication.orders() == {}
+
+    def test_an_undeclared_one_is_explained(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """Nobody declared it, and that it is closed is said all the same."""
+        deployment.put("u0", stranger=True)
+        deployment.drain(worker)
+        args = ("--set", "null", "--yes", "--by", "ann", "--why", "over")
+        command("audiences", "retire", "stranger", *args)
+        done = command("audiences", "explain", "stranger")
+        assert done.code == 0
+        assert "retired at null by ann (over), " in done.out
+        found = command("audiences", "explain", "stranger", "--json").json
+        assert (found["retired"]["value"], found["retired"]["by"]) == ("null", "ann")
+
+    def test_it_is_not_sent_again(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """A resync of it is refused, with who closed it."""
+        deployment.put("u0", vip=True)
+        deployment.drain(worker)
+        command("audiences", "retire", "vip", "--set", "false", "--yes", "--by", "ann")
+        done = command("resync", "vip", "--yes", "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "retired")
+        assert [one.work for one in worker.stores.sweeps.read(0) if one.work == "resync"] == []
+
     def test_everybody_gets_the_value_and_the_key_is_closed(
         self, deployment: Deployment, worker: Worker, working: Working, command: Command
     ) -> None:

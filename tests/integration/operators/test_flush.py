@@ -1,5 +1,6 @@
 """`flush` and `resync` beside a flow in this process: one audience now, or all of it again."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -83,6 +84,26 @@ class TestFlush:
             eventually(lambda: len(deployment.sandbox.profiles()) == 5, 10)
             said = command("flush", "weekly", "--wait").out
         assert said.startswith("weekly is up to date: 5 data points sent in ")
+
+    def test_who_is_held_is_no_part_of_the_forecast(
+        self, deployment: Deployment, working: Working, command: Command
+    ) -> None:
+        """Those who wait for a gap go later, and how much later is said."""
+        (deployment.folder / "audiences.yaml").write_text(HOURLY)
+        worker = deployment.worker(batched_offset="3h", same_attribute_gap="25s")
+        put(deployment, worker)
+        with working(worker):
+            command("flush", "nightly", "--wait")
+            put(deployment, worker, nightly=False)
+            batched = command("flush", "nightly").out
+            put(deployment, worker, vip=True)
+            eventually(lambda: deployment.sandbox.attributes("u4").get("vip"))
+            put(deployment, worker, vip=False)
+            realtime = command("flush", "vip").out
+        late = r"less than a second, and up to \d+ s for whom another value was sent just now\. "
+        assert re.match(f"nightly: 5 users to be sent now, which takes {late}", batched)
+        late = r"vip: 5 users held for a gap or a hold, to be sent by themselves within \d+ s\. "
+        assert re.match(late, realtime)
 
     def test_nothing_waits(
         self, deployment: Deployment, worker: Worker, working: Working, command: Command
@@ -225,9 +246,10 @@ class TestResync:
         put(deployment, worker, vip=True)
         deployment.drain(worker)
         assert command("resync", "vip", "--since", "1h", "--json").json["cost"]["users"] == 5
-        later = "2100-01-01T00:00Z"
-        report = command("resync", "vip", "--since", later, "--yes", "--json").json
+        report = command("resync", "weekly", "--since", "1h", "--yes", "--json").json
         assert (report["cost"]["users"], report["begun"]) == (0, False)
+        done = command("resync", "vip", "--since", "2100-01-01T00:00Z", "--yes")
+        assert (done.code, "is still to come" in done.err) == (2, True)
 
     def test_wrong_use(self, worker: Worker, command: Command) -> None:
         """A key or --all, not both and not neither; a moment that is one; exit 2."""
@@ -236,3 +258,16 @@ class TestResync:
         done = command("resync", "vip", "--since", "yesterday")
         assert (done.code, "2026-11-22T10:00Z" in done.err) == (2, True)
         assert command("resync", "vipp").code == 1
+
+    def test_wrong_use_is_a_document_too(self, worker: Worker, command: Command) -> None:
+        """With --json whatever is wrong is on standard output as one; exit 2 as without."""
+        for wrong in (
+            ("resync",), ("flush",), ("flush", "a", "b"), ("resync", "--nonsense"),
+            ("audiences", "retire", "vip", "--set", "true"), ("resync", "vip", "--since", "soon"),
+            ("audiences", "validate", "nofile.yaml"),
+        ):  # fmt: skip
+            done = command(*wrong, "--json")
+            error = done.json["error"]
+            assert (done.code, error["code"] in ("wrong_use", "no_file")) == (2, True), wrong
+            assert error["reason"] in done.err.replace("Error: ", ""), wrong
+            assert "Value error" not in done.out + done.err

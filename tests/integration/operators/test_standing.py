@@ -1,6 +1,8 @@
 """How audiences and the registry stand: `status`, `audiences list` and `validate`, `check`."""
 
 import json
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,14 +32,25 @@ def worker(deployment: Deployment) -> Worker:
 
 @pytest.fixture
 def rewrite(deployment: Deployment, worker: Worker) -> Callable[[str], None]:
-    """Writes audiences.yaml, and has the worker look at it until it is settled."""
+    """Has audiences.yaml written, a while ago, and the worker look at it until it is settled."""
 
     def write(text: str) -> None:
-        (deployment.folder / "audiences.yaml").write_text(text)
+        file = deployment.folder / "audiences.yaml"
+        file.write_text(text)
+        os.utime(file, (time.time() - 10, time.time() - 10))
         worker.flow.recover()
         worker.flow.recover()
 
     return write
+
+
+def would_change(
+    command: Command, deployment: Deployment, old: str = "", new: str = ""
+) -> dict[str, Any]:
+    """What `validate` says of the file as above, with one thing changed."""
+    following = deployment.folder / "next.yaml"
+    following.write_text(FILE.replace(old, new))
+    return dict(command("audiences", "validate", str(following), "--json").json["change"])
 
 
 def audience(report: dict[str, Any], key: str) -> dict[str, Any]:
@@ -62,6 +75,9 @@ class TestAudiences:
         assert (vip["members"], vip["pending"], vip["sent"], vip["saved"]) == (4, 0, 4, 1)
         assert vip["last_flush_at"].endswith("Z")
         assert (vip["oldest_pending_at"], vip["next_flush_at"]) == (None, None)
+        # Nobody waits for it, and it has its next boundary all the same.
+        lapsed = audience(report, "lapsed")
+        assert (lapsed["pending"], lapsed["next_flush_at"][-11:]) == (0, ":00:00.000Z")
         assert (nightly["state"], nightly["members"], nightly["pending"]) == ("behind", 3, 4)
         assert (nightly["lane"], nightly["every"], nightly["why"]) == ("batched", "12h", "declared")
         assert nightly["sent"] == 0
@@ -201,12 +217,67 @@ class TestRegistry:
         assert (works["gone"]["work"], works["gone"]["users"]) == ("exit_changed", 1)
         assert (works["nightly"]["work"], works["nightly"]["users"]) == ("resync", 4)
         assert works["nightly"]["cost"]["data_points"] == 4
-        assert works["nightly"]["left_behind"] == "seg_nightly"
+        assert works["nightly"]["left_behind"] is None  # it was never sent under that name
         said = command("audiences", "validate", str(following)).out
         assert "  another lane: vip (batched)\n" in said
-        assert "seg_nightly keeps its last values in Braze" in said
+        assert "keeps its last values in Braze" not in said
         said = command("audiences", "validate").out
         assert f"The workers go by it: version {worker.stores.publication.version()}." in said
+
+    def test_what_is_left_behind_is_what_was_sent(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """Another name leaves the values in Braze that were sent under the one before it."""
+        deployment.put("u0", vip=True)
+        deployment.drain(worker)
+        (told,) = would_change(command, deployment, "{key: vip}", "{key: vip, attribute: v}")[
+            "work"
+        ]
+        assert (told["left_behind"], told["begins_at"]) == ("vip", None)
+
+    def test_enabling_costs(
+        self,
+        deployment: Deployment,
+        worker: Worker,
+        rewrite: Callable[[str], None],
+        command: Command,
+    ) -> None:
+        """Without `enabled: false` all who wait are sent: said with what that costs."""
+        rewrite(FILE.replace("{key: vip}", "{key: vip, enabled: false}"))
+        for n in range(3):
+            deployment.put(f"u{n}", vip=True)
+        deployment.drain(worker)
+        (told,) = would_change(command, deployment)["work"]
+        assert (told["work"], told["users"], told["begins_at"]) == ("reschedule", 3, None)
+        assert (told["cost"]["data_points"], told["cost"]["requests"]) == (3, 1)
+        said = command("audiences", "validate", str(deployment.folder / "next.yaml")).out
+        assert "vip: 3 users who wait are sent: 3 data points, 1 request" in said
+
+    def test_another_interval_is_said(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """Also if nobody waits; whoever waits goes at a boundary of the new interval."""
+        change = would_change(command, deployment, "every: 12h", "every: 1m")
+        assert {"audience": "nightly", "every": "1m"} in change["retimed"]
+        assert change["work"] == []
+        deployment.put("u0", nightly=True)
+        worker.accept()
+        (told,) = would_change(command, deployment, "every: 12h", "every: 1m")["work"]
+        before = audience(command("status", "--json").json, "nightly")["next_flush_at"]
+        assert told["begins_at"] is None or told["begins_at"] < before
+        said = command("audiences", "validate", str(deployment.folder / "next.yaml")).out
+        assert "another interval: lapsed (every 1m), nightly (every 1m)" in said
+
+    def test_who_waits_already_costs_nothing_more(
+        self, deployment: Deployment, worker: Worker, command: Command
+    ) -> None:
+        """Another exit value for users who were never sent is no data point more."""
+        command("pause")
+        for n in range(4):
+            deployment.put(f"u{n}", gone=False)
+        worker.accept()
+        (told,) = would_change(command, deployment, "on_exit: null", "on_exit: false")["work"]
+        assert (told["work"], told["users"], told["cost"]["data_points"]) == ("exit_changed", 4, 0)
 
     def test_what_was_told_is_what_happens(
         self,

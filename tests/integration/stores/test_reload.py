@@ -9,7 +9,7 @@ from worker.audiences.registry import read_registry
 from worker.pipeline.rules import Work
 from worker.pipeline.schedule import Lane
 from worker.stores.memberships import Memberships
-from worker.stores.publication import RetiredKey
+from worker.stores.publication import NameHeld, RetiredKey
 from worker.stores.rulebook import Rulebook
 
 HOUR = 3_600_000
@@ -476,3 +476,107 @@ class TestRetired:
         world.later(5_000)
         assert world.flush() == {"u": {"vip": "false"}}
         world.assert_exact()
+
+    def test_rule_21_a_retired_key_keeps_its_lane_and_its_name(self, world: Any) -> None:
+        """Taken out of the file, it is still sent at its boundary, under the name that it had."""
+        world.publish(registry("key: vip, cadence: batched, attribute: seg_vip"))
+        world.say(world.change("u", "vip", True, world.now))
+        world.later(HOUR)
+        assert world.flush(lane=Lane.BATCHED) == {"u": {"seg_vip": "true"}}
+        world.publication.retire("vip", "null", "me")
+        world.publication.catch_up(0)
+        assert world.publish(registry("key: other")).work == ()
+        world.sweep()
+        assert set(world.lists("u")) == {"bt:ready"}
+        world.later(HOUR)
+        assert world.flush(lane=Lane.BATCHED) == {"u": {"seg_vip": "null"}}
+
+
+class TestOneWriter:
+    def test_rule_21_a_name_waits_for_the_retirement(self, world: Any) -> None:
+        """Another key has the attribute only when the last value of the retired one is settled."""
+        world.publish(registry("key: vip, attribute: seg"))
+        world.say(world.change("u", "vip", True, world.now))
+        world.flush()
+        world.later(10_000)
+        new = registry("key: new, attribute: seg")
+
+        def is_refused() -> bool:
+            with pytest.raises(NameHeld, match="new cannot have the attribute seg yet: vip"):
+                world.publish(new)
+            return len(world.publication.refused(read_registry(new))) == 1
+
+        world.publication.retire("vip", "null", "me")
+        assert is_refused(), "no partition knows it yet"
+        world.publication.catch_up(0)
+        assert is_refused(), "the sweep is not done"
+        world.sweep()
+        assert is_refused(), "the value waits"
+        world.later(LINGER)
+        claim = world.claim()
+        assert is_refused(), "the value is under way"
+        world.settle(claim)
+        assert world.publication.refused(read_registry(new)) == []
+        world.publish(new)
+        world.say(world.change("u", "new", True, world.now))
+        assert world.flush() == {"u": {"seg": "true"}}
+        assert world.rulebook.read(0).rules.rule("vip").shadowed == "new"
+        world.assert_exact()
+
+    @pytest.mark.parametrize("is_known_before", [True, False])
+    def test_rule_21_an_undeclared_key_does_not_write_a_declared_ones_attribute(
+        self, world: Any, is_known_before: bool
+    ) -> None:
+        """Its changes are recorded and nothing of it is sent, seen before or not; until it may."""
+        new = registry("key: new, attribute: vip")
+        if is_known_before:
+            world.say(world.change("u", "vip", True, world.now))
+            world.flush()
+            world.later(10_000)
+        taken = world.publish(new)
+        assert taken.shadowed == (("vip",) if is_known_before else ())
+        assert ("vip" in world.names().values()) is is_known_before, "no key is made up"
+        world.say(world.change("u", "new", False, world.now), world.change("u", "vip", True))
+        assert world.flush() == {"u": {"vip": "false"}}
+        assert world.flush() == {}
+        assert world.state("u", "vip").value == "true"
+        assert world.rulebook.read(0).rules.rule("vip").shadowed == "new"
+        assert world.rulebook.keys_of(0, "vip") == ["new"]
+        world.later(10_000)
+        world.publish(registry("key: new, attribute: other"))
+        world.sweep()
+        assert world.flush() == {"u": {"vip": "true", "other": "false"}}
+        world.assert_exact()
+
+    def test_rule_21_a_key_that_lost_its_entry_is_shadowed_by_the_one_that_has_its_name(
+        self, world: Any
+    ) -> None:
+        """A claim of before ends; then only the declared key is sent under the name."""
+        world.publish(REALTIME)
+        world.say(world.change("u", "vip", True, world.now), world.change("v", "vip", True))
+        world.later(LINGER)
+        claim = world.claim()
+        world.publish(registry("key: new, attribute: vip"))
+        world.say(world.change("u", "vip", False, world.now + 1), world.change("u", "new", True))
+        assert world.flush() == {}, "the user is in flight"
+        world.settle(claim)
+        assert world.flush() == {"u": {"vip": "true"}}
+        world.assert_exact()
+
+    def test_rule_21_a_resync_of_all_revives_no_shadowed_key(self, world: Any) -> None:
+        """What is doubted of a retired key is not sent over the values of its successor."""
+        world.publish(REALTIME)
+        world.say(world.change("u", "vip", True, world.now))
+        world.flush()
+        world.later(10_000)
+        world.publication.retire("vip", "null", "me")
+        world.publication.catch_up(0)
+        world.sweep()
+        world.flush()
+        world.publish(registry("key: new, attribute: vip"))
+        world.say(world.change("u", "new", True, world.now))
+        world.flush()
+        world.later(10_000)
+        world.sweeps.resync(0, None, "me")
+        world.sweep()
+        assert world.flush() == {"u": {"vip": "true"}}

@@ -133,6 +133,47 @@ class TestTick:
         process.write("audiences: [{key: other}]\n")
         assert process.tick() == ["registry_published"]
 
+    def test_rule_21_a_file_waits_for_a_name_and_is_taken_up_by_itself(
+        self, world: Any, process: Process, tmp_path: Path
+    ) -> None:
+        """A retired key is still sent under it: that is said once, and no worker need stay away."""
+        world.say(world.change("u", "vip", True, world.now))
+        world.flush()
+        world.later(10_000)
+        world.publication.retire("vip", "null", "me")
+        process.tick()
+        process.write("audiences: [{key: new, attribute: vip}]\n")
+        assert process.tick(3) == ["registry_broken"]
+        started = Process(world, tmp_path, "two", "audiences: [{key: new, attribute: vip}]\n")
+        assert world.publication.read().declared.of.keys() == {"vip"}
+        world.sweep()
+        assert world.flush() == {"u": {"vip": "null"}}
+        assert started.tick(1) == ["registry_published"]
+        assert world.publication.read().declared.of.keys() == {"new"}
+        assert world.publication.read().fault is None
+        assert process.tick() == []
+
+    def test_rule_21_what_is_new_is_what_the_file_names(self, world: Any, process: Process) -> None:
+        """Orders of undeclared keys are not new keys; intervals and shadows are said."""
+        world.say(world.change("u", "loose", True, world.now))
+        world.publication.retire("loose", "null", "me")
+        assert process.tick() == ["registry_published", "sweep_begun"]
+        assert (process.said[0].added, process.said[0].removed) == ("", "")
+        world.say(world.change("u", "brandnew", True, world.now))
+        process.write("audiences: [{key: nb, attribute: brandnew}, {key: vip, cadence: batched}]\n")
+        process.tick()
+        said = process.said[0]
+        assert (said.added, said.moved, said.shadowed) == ("nb", "vip", "brandnew")
+        notice = notice_of(said)
+        assert notice is not None
+        assert "not sent, for another key has the attribute: brandnew" in notice.text
+        process.write(
+            "audiences:\n  - {key: nb, attribute: brandnew}\n"
+            "  - {key: vip, cadence: batched, batched: {every: 8h}}\n"
+        )
+        process.tick()
+        assert (process.said[0].added, process.said[0].timed) == ("", "vip")
+
     def test_rule_21_a_worker_starts_with_the_file_of_before_the_retirement(
         self, world: Any, process: Process, tmp_path: Path
     ) -> None:

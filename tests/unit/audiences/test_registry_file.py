@@ -88,10 +88,17 @@ class TestMeaning:
         assert attributes["vip"] == "vip"
         assert "renewal" not in attributes
 
-    @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "audiences:\ntraits: []\n", "{}"])
-    def test_nothing_is_said(self, text: str) -> None:
-        """An empty file and empty lists declare nothing."""
+    @pytest.mark.parametrize("text", ["audiences: []", "traits: []", "policy: personas", "{}"])
+    def test_nothing_is_declared(self, text: str) -> None:
+        """Empty lists declare nothing, and are said."""
         assert read_registry(text) == Registry()
+
+    @pytest.mark.parametrize("text", ["", "# nothing", "---", "null", "audiences:", "traits:"])
+    def test_nothing_is_said(self, text: str) -> None:
+        """An empty file, or half of one, is wrong; only who fills it may begin with it."""
+        with pytest.raises(WrongRegistry, match=r"write `(audiences|traits): \[\]`"):
+            read_registry(text)
+        assert read_registry(text, may_be_empty=True) == Registry()
 
     def test_neither_query_nor_cadence(self) -> None:
         """As good as undeclared: realtime."""

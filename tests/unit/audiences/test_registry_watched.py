@@ -50,6 +50,36 @@ class TestChanged:
         assert reading is not None
         assert reading.registry.entry("whole")
 
+    def test_a_file_that_was_just_written_rests_first(self, path: Path) -> None:
+        """Half a file is not read because its writer pauses, however often it is seen."""
+        now = 10**18
+        write(path, VIP, 1)
+        file = RegistryFile(path, clock=lambda: now)
+        file.changed()
+        write(path, "audiences: [{key: half}]\n", now)
+        now += 2_900_000_000
+        assert [file.changed() for _ in range(3)] == [None, None, None]
+        write(path, "audiences: [{key: whole}]\n", now)
+        now += 2_900_000_000
+        assert [file.changed() for _ in range(3)] == [None, None, None]
+        now += 200_000_000
+        reading = file.changed()
+        assert reading is not None
+        assert reading.registry.entry("whole")
+
+    def test_an_empty_file_is_wrong(self, path: Path) -> None:
+        """A file that says nothing is refused like one that is gone; an empty list is not."""
+        write(path, VIP, 1)
+        file = RegistryFile(path)
+        file.changed()
+        write(path, "# to be written\n", 2)
+        assert file.changed() is None
+        with pytest.raises(WrongRegistry, match="says nothing"):
+            file.changed()
+        write(path, "audiences: []\n", 3)
+        assert file.changed() is None
+        assert file.changed() is not None
+
     def test_the_same_content_again_is_nothing(self, path: Path) -> None:
         """A file that was only touched, or written anew as it was, says nothing new."""
         write(path, VIP, 1)

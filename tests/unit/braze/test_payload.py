@@ -42,6 +42,14 @@ def test_existing_only_is_said_in_every_object():
     assert [one["_update_existing_only"] for one in sent] == [True, True]
 
 
+def test_no_name_stands_twice_in_an_object():
+    """Whatever is given: Braze would take one of the two, and nobody knows which."""
+    objects = [("u1", [("vip", "true"), ("spend", "1"), ("vip", "null")])]
+    expected = b'{"attributes":[{"external_id":"u1","vip":null,"spend":1}]}'
+    assert payload.body(objects, False) == expected
+    assert payload.size(objects[0], False) == len(expected) - len('{"attributes":[]}') + 1
+
+
 def test_no_objects_is_an_empty_array():
     """Nothing to say is still valid."""
     assert payload.body([], True) == b'{"attributes":[]}'

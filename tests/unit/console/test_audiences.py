@@ -169,6 +169,7 @@ class TestExplain:
         found = document("explain", "lapsed")
         assert list(found) == [
             "key", "policy", "lane", "reasons", "next_flush_at", "every", "declared",
+            "enabled", "disabled", "retired",
         ]  # fmt: skip
         (reason,) = found["reasons"]
         assert list(reason) == ["code", "fragment", "line", "column", "text", "via"]
@@ -177,6 +178,14 @@ class TestExplain:
         assert reason["fragment"].startswith("NOT event(")
         assert found["every"] == "8h"
         assert re.search(r"T(00|08|16):01:30\.000Z$", found["next_flush_at"])
+
+    def test_a_disabled_one_has_no_next_flush(self) -> None:
+        """What the file disables is said to be, in the place of when it goes."""
+        found = document("explain", "told")
+        assert (found["enabled"], found["disabled"], found["next_flush_at"]) == (False, None, None)
+        assert call("explain", "told").stdout.startswith(
+            "told: realtime; disabled in audiences.yaml\n"
+        )
 
     def test_realtime_has_no_boundary(self) -> None:
         """Nothing is waited for."""

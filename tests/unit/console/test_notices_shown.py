@@ -26,6 +26,7 @@ def over(
     now_ms: int = NOON,
     is_stopped: bool = False,
     is_unreachable: bool = False,
+    is_broken: bool = False,
     held: tuple[str, ...] = (),
 ) -> list[Any]:
     found = shown(
@@ -33,6 +34,7 @@ def over(
         now_ms=now_ms,
         is_stopped=is_stopped,
         is_unreachable=is_unreachable,
+        is_broken=is_broken,
         held=held,
     )
     return [(item["over"], item["over_since"]) for item in found]
@@ -50,6 +52,13 @@ def test_a_stop_that_ended_says_since_when() -> None:
         "1970-01-01T00:00:03.000Z",
         "1970-01-01T00:00:01.000Z",
     ]
+
+
+def test_a_broken_file_stands_until_it_is_mended() -> None:
+    """While a file is refused, the newest notice of it stands; afterwards none does."""
+    broken = [Kept(at, "registry_broken", "", "It cannot be taken up.") for at in (2_000, 1_000)]
+    assert over(*broken, is_broken=True) == [(False, None), (True, None)]
+    assert over(*broken) == [(True, None), (True, None)]
 
 
 def test_only_the_newest_stop_can_stand() -> None:

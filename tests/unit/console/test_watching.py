@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from redis.exceptions import ConnectionError as ServerGone
 
 from console.watching import Look, StoppedWatching, watch
 
@@ -36,3 +37,36 @@ def test_a_log_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     coming = looks(10, 4, 0)
     watch(lambda: next(coming), lambda _: None)
     assert capsys.readouterr().err == ""
+
+
+class TestServerAway:
+    """A restart of the server ends no watching."""
+
+    def test_it_is_waited_for(self) -> None:
+        """What was seen last stays, and what comes after counts."""
+        seen = list[str]()
+        coming = [Look("4 left", 6, 10, False), ServerGone("refused"), Look("0 left", 10, 10, True)]
+
+        def look() -> Look:
+            found = coming.pop(0)
+            seen.append(str(found))
+            if isinstance(found, ServerGone):
+                raise found
+            return found
+
+        assert watch(look, lambda _: None).said == "0 left"
+        assert len(seen) == 3
+
+    def test_not_for_ever(self) -> None:
+        """After half a minute without an answer whoever watches is let go."""
+        now = [0.0]
+
+        def rest(seconds: float) -> None:
+            now[0] += 5
+
+        def gone() -> Look:
+            raise ServerGone("refused")
+
+        with pytest.raises(ServerGone):
+            watch(gone, rest, lambda: now[0])
+        assert now[0] == 30

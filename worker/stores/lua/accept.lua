@@ -30,7 +30,7 @@ local function must_be(name, kind)
   end
 end
 for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn', 'owned',
-  'known', 'saved', 'skipped'}) do
+  'known', 'saved', 'skipped', 'shadows'}) do
   must_be(name, 'hash')
 end
 for _, name in ipairs(LIST_NAMES) do must_be(name, 'zset') end
@@ -57,10 +57,8 @@ end
 for i, name in ipairs(names) do
   local id = ids[i]
   if not id and tonumber(call('HGET', P .. 'meta', 'undeclared') or '0') < tonumber(ARGV[8]) then
-    id = tostring(call('HINCRBY', P .. 'meta', 'next_attribute', 1))
+    id = new_id(name)
     call('HINCRBY', P .. 'meta', 'undeclared', 1)
-    call('HSET', P .. 'attrs', name, id)
-    call('HSET', P .. 'names', id, name)
   end
   ids[i] = id or false
 end

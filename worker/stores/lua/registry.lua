@@ -1,7 +1,8 @@
 -- Publishes the rules of a partition under a version, and begins what has to follow, in one step.
 -- ARGV: 3 the version that there must be, '*' for any, 4 the version that there is from now on,
 -- 5 packed lanes {linger, max_wait, every, offset}, 6 packed {{key, packed rule}, ...}, 7 packed
--- {{work, key, value}, ...}, what has to follow, 8 who. Keys without a rule are undeclared.
+-- {{work, key, value}, ...}, what has to follow, 8 who. Keys without a rule are undeclared. A key
+-- that is not declared and shadowed by another one gets its rule once it is seen.
 -- Returns 1; 0 and nothing is done if there is another version.
 local DECLARED = 7
 local known = call('HGET', P .. 'meta', 'registry') or ''
@@ -20,18 +21,23 @@ local function put(id, r)
   call('HSET', P .. 'rules', id, cmsgpack.pack(r))
 end
 
+call('DEL', P .. 'shadows')
 local published = {}
 for _, item in ipairs(cmsgpack.unpack(ARGV[6])) do
   local r, id = cmsgpack.unpack(item[2]), call('HGET', P .. 'attrs', item[1])
   for i, default in ipairs(UNDECLARED) do
     if r[i] == nil then r[i] = i == DECLARED and 1 or default end
   end
-  local was_undeclared = id and not is_declared(before[id])
-  id = id or new_id(item[1])
-  if r[DECLARED] == 1 and was_undeclared then undeclared = undeclared - 1 end
-  if r[DECLARED] == 0 and not was_undeclared then undeclared = undeclared + 1 end
-  put(id, r)
-  published[id] = true
+  if not id and r[DECLARED] == 0 and r[SHADOWED] ~= '' then
+    call('HSET', P .. 'shadows', item[1], cmsgpack.pack(r))
+  else
+    local was_undeclared = id and not is_declared(before[id])
+    id = id or new_id(item[1])
+    if r[DECLARED] == 1 and was_undeclared then undeclared = undeclared - 1 end
+    if r[DECLARED] == 0 and not was_undeclared then undeclared = undeclared + 1 end
+    put(id, r)
+    published[id] = true
+  end
 end
 for id, r in pairs(before) do
   if id ~= '*' and not published[id] then

@@ -71,11 +71,14 @@ local function same_rank(version, x)
 end
 
 -- rules: id -> {lane 'r'|'b', every ms, exit 'f'|'n', enabled 0|1, Braze's attribute or '' (the
--- key), the value that a retired key stays at or '', declared 0|1, flushed at ms, resynced at ms};
--- '*' -> {linger, max_wait, every, offset, resynced at ms}. The first seven are published together,
--- under a version; what was flushed and resynced is stamped here.
-local UNDECLARED = {'r', 0, 'f', 1, '', '', 0, 0, 0}
-local FLUSHED, RESYNCED, ALL_RESYNCED = 8, 9, 5
+-- key), the value that a retired key stays at or '', declared 0|1, flushed at ms, resynced at ms,
+-- the key that is sent under this one's name instead or ''};
+-- '*' -> {linger, max_wait, every, offset, resynced at ms}. All are published together, under a
+-- version, but for what was flushed and resynced, which is stamped here. Of the keys that have one
+-- name at Braze all but one are shadowed and not enabled; `shadows` holds the rules of those that
+-- were never seen.
+local UNDECLARED = {'r', 0, 'f', 1, '', '', 0, 0, 0, ''}
+local FLUSHED, RESYNCED, SHADOWED, ALL_RESYNCED = 8, 9, 10, 5
 local rules, lanes = {}, nil
 -- Who knows another version of the rules must read them again first.
 local function is_stale(version) return (call('HGET', P .. 'meta', 'registry') or '') ~= version end
@@ -376,11 +379,18 @@ local function skipped_of(users)
   return found
 end
 
--- A key that is seen for the first time gets a small id, for ever.
+-- A key that is seen for the first time gets a small id, for ever; and its rule, if its name is
+-- another key's.
 local function new_id(key)
   local id = tostring(call('HINCRBY', P .. 'meta', 'next_attribute', 1))
   call('HSET', P .. 'attrs', key, id)
   call('HSET', P .. 'names', id, key)
+  local shadow = call('HGET', P .. 'shadows', key)
+  if shadow then
+    rules[id] = nil
+    call('HSET', P .. 'rules', id, shadow)
+    call('HDEL', P .. 'shadows', key)
+  end
   return id
 end
 
