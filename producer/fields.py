@@ -69,7 +69,7 @@ def user_id_of(found: object, exactly: Callable[[], object]) -> str | Refusal | 
         return Refusal.BROKEN_JSON
     if size > USER_ID_MAX_BYTES:
         return Refusal.USER_ID_TOO_LONG
-    if found.isspace() or (not found.isprintable() and _CONTROL.search(found)):
+    if found.isspace() or "\0" in found:
         return Refusal.INVALID_USER_ID
     return found
 

@@ -113,7 +113,7 @@ REASONS: dict[str, str] = {
     Refusal.ATTRIBUTE_NAME_TOO_LONG: "The key is longer than 255 bytes.",
     Refusal.USER_ID_NOT_STRING: "userId is neither a string nor a number.",
     Refusal.USER_ID_TOO_LONG: "userId is longer than 987 bytes, Braze's limit.",
-    Refusal.INVALID_USER_ID: "userId holds nothing but spaces, or control characters.",
+    Refusal.INVALID_USER_ID: "userId holds nothing but spaces, or a NUL.",
     Refusal.MEMBERSHIP_NOT_BOOLEAN: "A membership must be the JSON value true or false.",
     Refusal.VALUE_NOT_SCALAR: "A computed trait must be a string, a number or a boolean.",
     Refusal.VALUE_TOO_LONG: "The string is longer than 255 characters, Braze's limit.",

@@ -224,7 +224,9 @@ class TestUp:
         """Exit 1, and still one JSON document."""
         done = system.doors.persona_sync("trace", "nobody", "--json")
         assert done.returncode == 1
-        assert json.loads(done.stdout) == {"user_id": "nobody", "attributes": {}, "journal": []}
+        said = json.loads(done.stdout)
+        assert (said["user_id"], said["attributes"], said["journal"]) == ("nobody", {}, [])
+        assert said["deletion"] is None
 
     def test_a_worker_started_by_hand_joins_and_leaves(self, system: System) -> None:
         """`celery -A worker.celery_app worker` finds the data folder's server by itself."""

@@ -309,7 +309,7 @@ class TestUp:
     def _start(folder: Path, **env: str) -> "subprocess.Popen[str]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PERSONA_SYNC_")}
         registry = folder.parent / f"{folder.name}-audiences.yaml"
-        registry.touch()
+        registry.write_text("audiences: []\n")
         ours = {
             "PERSONA_SYNC_DATA_DIR": str(folder),
             "PERSONA_SYNC_AUDIENCES": str(registry),

@@ -173,7 +173,7 @@ class TestProcess:
 
         def made(**more: Any) -> Settings:
             registry = tmp_path / "audiences.yaml"
-            registry.touch()
+            registry.write_text("audiences: []\n")
             fields = {"redis_url": quick.url, "mode": "shadow", "audiences": registry}
             return Settings(**fields, **more)
 

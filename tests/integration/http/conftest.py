@@ -78,6 +78,7 @@ class Door:
                 env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **given},
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         until(self.lives)
 
@@ -101,7 +102,17 @@ class Door:
         """Signal it, wait, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(within)
+        code = self.process.wait(within)
+        # Its children outlive a parent that was killed, and have counts to append still.
+        until(self._is_gone, within)
+        return code
+
+    def _is_gone(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, None, **headers)
