@@ -166,18 +166,19 @@ def _running(folder: Path, url: str, settings: dict[str, str]) -> Iterator[Door]
         door.process.wait()
 
 
-@pytest.fixture(scope="session")
-def session_door(session_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """One producer for the tests that do not hurt it."""
+@pytest.fixture(scope="module")
+def shared_door(session_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """One producer for the tests of a file that do not hurt it. It ends with the file: its counts
+    come up to a second later, and the server is the next file's by then."""
     with _running(tmp_path_factory.mktemp("door"), session_server.url, {}) as door:
         yield door
 
 
 @pytest.fixture
-def door(session_door: Door, server: Any) -> Door:
+def door(shared_door: Door, server: Any) -> Door:
     """The session's producer, before an empty server."""
-    until(lambda: session_door.get("/readyz").status == 200)
-    return session_door
+    until(lambda: shared_door.get("/readyz").status == 200)
+    return shared_door
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ CHECKS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def asked_door(session_door: Any, tools: Any) -> Any:
+@pytest.fixture(scope="module")
+def asked_door(shared_door: Any, tools: Any) -> Any:
     """The running producer; not a fixture of each example, which would be too many."""
-    tools.until(lambda: session_door.get("/readyz").status == 200)
-    return session_door
+    tools.until(lambda: shared_door.get("/readyz").status == 200)
+    return shared_door
 
 
 @SCHEMA.parametrize()
