@@ -21,7 +21,6 @@ from benchmarks.stack import cpu_seconds, wait_for
 from console.local_server import LocalServer
 
 KEY = "bench-key"
-SECONDS = 5.0
 Figures = dict[str, Any]
 
 
@@ -55,14 +54,14 @@ def _producer(processes: int) -> Iterator[tuple[int, int]]:
             server.stop()
 
 
-def http_load(batch: int, processes: int, connections: int) -> Figures:
+def http_load(batch: int, processes: int, connections: int, seconds: float = 5.0) -> Figures:
     """As fast as it goes, then steadily at half of that."""
     with _producer(processes) as (port, pid):
         _client(port, batch, connections, 1.0)  # warm
         before = _cpu(pid)
-        most = _client(port, batch, connections, SECONDS)
+        most = _client(port, batch, connections, seconds)
         cpu = _cpu(pid) - before
-        steady = _client(port, batch, connections, SECONDS, most["requests"] / SECONDS / 2)
+        steady = _client(port, batch, connections, seconds, most["requests"] / seconds / 2)
     asked = most["requests"]
     return {
         "messages_per_second": round(asked * batch / most["seconds"]),

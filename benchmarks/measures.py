@@ -115,9 +115,10 @@ def freshness(rate: int = 500, seconds: int = 40, users: int = 100_000) -> Figur
         }
 
 
-def requests_per_second(objects: int, threads: int = 128, seconds: float = 8) -> Figures:
+def requests_per_second(
+    objects: int, users: int, threads: int = 128, seconds: float = 8
+) -> Figures:
     """Requests that one worker process keeps going against a Braze that takes 100 ms."""
-    users = 200_000 if objects > 20 else 100_000
     load = _load(users, users, seed=3)
     settings = {**LIFTED, "PERSONA_SYNC_BRAZE_OBJECTS_PER_REQUEST": str(objects)}
     shape = Shape(threads=threads, latency=(0.1, 0.1), settings=settings)
@@ -254,8 +255,8 @@ MEASURES: dict[str, Callable[[], Figures]] = {
     ),
     "at the defaults (100 requests/s, gap 5 s)": at_the_defaults,
     "freshness, 500 changes/s": freshness,
-    "requests per second, one process, 100 ms Braze": lambda: requests_per_second(10),
-    "the same with 75 users a request": lambda: requests_per_second(75),
+    "requests per second, one process, 100 ms Braze": lambda: requests_per_second(10, 100_000),
+    "the same with 75 users a request": lambda: requests_per_second(75, 200_000),
     "realtime beside 1,000,000 batched users due": starvation,
     "memory, 1,000,000 users": memory,
     "http, single messages, 1 process": lambda: http_load(1, processes=1, connections=32),

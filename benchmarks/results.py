@@ -59,13 +59,23 @@ def shown_in_readme() -> None:
     parts += [
         f"- {at}, commit {run['commit'][:8]}, {run['machine']['cpu']}, "
         f"{run['machine']['cores']} cores, Python {run['machine']['python']}, load before the run "
-        f"{run['machine']['load_at_start']}, medians of {run['repeat']}"
+        f"{run['machine']['load_at_start']}, fixed loop {_said_pace(run)} ms, "
+        f"{_said_runs(run['repeat'])}"
         for at, run in sorted(runs.items())
     ]
     readme = HERE / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text("\n".join([f"{before}{BEGIN}", "", *parts, "", END]) + after)
+
+
+def _said_pace(run: dict[str, Any]) -> str:
+    least, middle, most = run["machine"]["pace_ms"]
+    return f"{middle:.0f} ({least:.0f} to {most:.0f})"
+
+
+def _said_runs(repeat: int) -> str:
+    return "one run each" if repeat == 1 else f"medians of {repeat}"
 
 
 def _said(value: object) -> str:

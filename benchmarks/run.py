@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from rich.table import Table
 from benchmarks.measures import MEASURES, Figures
 from benchmarks.results import kept, rows, shown_in_readme
 from benchmarks.standards import FLOORS, SMALLER_IS_BETTER
+
+_LOAD_AT_START = round(os.getloadavg()[0], 2)
 
 
 def main() -> int:
@@ -34,12 +37,17 @@ def main() -> int:
         parser.error(f"no measure has that in its name; there are: {', '.join(MEASURES)}")
     out = Console(stderr=True, highlight=False)
     measured: dict[str, Figures] = {}
+    paces = []
     for name in chosen:
         out.print(f"{name} ...")
         started = time.monotonic()
-        measured[name] = median([MEASURES[name]() for _ in range(given.repeat)])
+        runs = []
+        for _ in range(given.repeat):
+            paces.append(pace_ms())
+            runs.append(MEASURES[name]())
+        measured[name] = median(runs)
         out.print(f"  {measured[name]}  ({time.monotonic() - started:.0f} s)")
-    result = {**conditions(), "repeat": given.repeat, "measures": measured}
+    result = {**conditions(paces), "repeat": given.repeat, "measures": measured}
     missed = misses(measured)
     if given.write:
         out.print(f"written to {kept(result)}")
@@ -78,8 +86,20 @@ def show(out: Console, measured: dict[str, Figures]) -> None:
     out.print(table)
 
 
-def conditions() -> dict[str, Any]:
-    """When, on what and of what: a figure without these is worth nothing."""
+def pace_ms() -> float:
+    """CPU milliseconds that a fixed loop takes: on a shared machine the cores' own speed varies."""
+    started, total = time.process_time(), 0
+    for number in range(2_000_000):
+        total += number
+    return round((time.process_time() - started) * 1000, 1)
+
+
+def conditions(paces: list[float]) -> dict[str, Any]:
+    """When, on what and of what: a figure without these is worth nothing.
+
+    `pace_ms` are the least, the middle and the most of what the fixed loop took, once before each
+    run: a system measured while they were twice as long was measured at half the speed.
+    """
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -98,7 +118,8 @@ def conditions() -> dict[str, Any]:
             "cpu": cpu,
             "cores": os.cpu_count(),
             "python": platform.python_version(),
-            "load_at_start": round(os.getloadavg()[0], 2),
+            "load_at_start": _LOAD_AT_START,
+            "pace_ms": [min(paces), statistics.median(paces), max(paces)],
         },
     }
 

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Shape:
     threads: int = 64
     latency: tuple[float, float] | None = None
     settings: dict[str, str] = field(default_factory=lambda: dict(LIFTED))
-    audiences: str = ""
+    audiences: str = "audiences: []\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,21 @@ class Stack:
             )
             self.stores = make_stores(self.settings)
             parts.callback(self.stores.client.close)
-            wait_for(lambda: self.stores.workers.alive() >= self._shape.workers, 60)
+            self._wait_for_the_workers()
             yield self
+
+    def _wait_for_the_workers(self) -> None:
+        """Raises RuntimeError with what the children said, if one ended or none ever beat."""
+
+        def is_up() -> bool:
+            ended = any(process.poll() is not None for process in self._workers)
+            return ended or self.stores.workers.alive() >= self._shape.workers
+
+        with suppress(TimeoutError):
+            wait_for(is_up, 60)
+        if self.stores.workers.alive() < self._shape.workers:
+            said = (self._folder / "children.log").read_text(errors="replace")
+            raise RuntimeError(f"the workers did not start:\n{said[-2000:]}")
 
     def _start_sandbox(self, parts: ExitStack) -> None:
         self._key = f"bench-{secrets.token_hex(8)}"
@@ -174,7 +187,7 @@ def wait_for(condition: Any, limit: float) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the system did not get there in time; see children.log")
+            raise TimeoutError(f"the system did not get there within {limit:,.0f} s")
         time.sleep(0.02)
 
 
