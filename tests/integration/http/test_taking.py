@@ -4,11 +4,13 @@ import gzip
 import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from worker.contract import (
+    BELL_LIFE_MS,
     BROKER_KEY_PREFIX,
     CANNOT_START_CODE,
     QUEUE_OF_TASK,
@@ -36,11 +38,14 @@ class TestTracking:
     ) -> None:
         """While a bell is on its way there is no second one, however much comes."""
         door = open_door()  # of its own: nobody rings for what came before
+        began = time.monotonic()
         for number in range(30):
             assert door.send("/v1/identify", tools.engage(f"u{number}")).status == 200
         queue = f"{BROKER_KEY_PREFIX}{QUEUE_OF_TASK[TaskName.ACCEPT]}"
         tools.until(lambda: client.llen(queue))
-        assert client.llen(queue) == 1
+        # Nobody takes the bell here, so on a slow machine its life may end before the requests do.
+        lives = (time.monotonic() - began) * 1000 // BELL_LIFE_MS
+        assert client.llen(queue) <= 1 + lives
 
     @pytest.mark.parametrize("path", ["/v1/batch", "/v1/import"])
     def test_a_batch_with_gzip(self, path: str, door: Any, inbox: Any, tools: Any) -> None:
