@@ -11,6 +11,8 @@ pipeline    pure decisions: ingest, fold, schedule, batch, outcome, isolate, ret
 stores      the only code that talks to Redis    braze  the only code that talks to Braze
 observe     readers of facts: logs, counters
 snapshot    one look at the deployment, for `status` and for metrics
+sending     one request to Braze, and what all workers learn from its reply
+delivery    the users of one claim, and their verdicts     forwarding  profiles to delete
 flow        accept, flush, recover: the architecture, read top to bottom
 stored      what is kept in Redis, put together
 bootstrap   settings -> client, policies -> Flow     celery_app  queues and schedule

@@ -15,7 +15,6 @@ from worker.braze.client import TRACK_PATH, BrazeClient
 from worker.braze.deletes import DELETE_PATH, Deletes
 from worker.braze.instances import UnknownInstance, rest_url
 from worker.braze.shadow import ShadowBraze
-from worker.delivery import DeliveryPolicy, Tools
 from worker.durations import format_duration, to_ms
 from worker.flow import Flow, FlowPolicy
 from worker.forgetting import Forgetting
@@ -36,12 +35,13 @@ from worker.reload import Pace, Reload
 from worker.scrape import ServerReader
 from worker.settings import NothingRunning, Settings, WrongSettings
 from worker.stored import Stores, UnfitServer, check_server, connect, make_stores
-from worker.stores.erasure import Erasure
 from worker.stores.handover import Entered, Handover, NotHandedOver
 from worker.stores.identity import ServerIdentity
 from worker.stores.in_force import Value
+from worker.stores.server import Clock
 from worker.stores.workers import this_process
 from worker.sweeping import Sweeping
+from worker.tools import DeliveryPolicy, Tools
 from worker.watch import Courier, Watch
 
 SCRAPE_SECONDS = 2.0  # Prometheus gives up after ten
@@ -85,8 +85,10 @@ def load_engine(ring: Callable[[str, int], None]) -> Engine:
     return make_engine(Settings.load(), ring)
 
 
-def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
-    """Wire one worker process, and check its edges.
+def make_engine(
+    settings: Settings, ring: Callable[[str, int], None], clock: Clock | None = None
+) -> Engine:
+    """Wire one worker process, and check its edges. `clock`: see `make_stores`.
 
     Raises what CANNOT_START lists, with what to do; redis' ConnectionError if the server cannot
     be reached.
@@ -94,24 +96,44 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
     # What can be wrong without a server is said first.
     base_url = "" if settings.mode == "shadow" else _base_url(settings)
     file = RegistryFile(settings.registry_file(), settings.batched_offset, time.time_ns)
-    reading = file.changed()
-    assert reading is not None, "the first look at a file always finds something"
+    file.changed()
     alive = _alive_file(settings)
     identity = ServerIdentity(settings.partitions, settings.braze_request_timeout)
-    client = connect(settings.server_url(), identity=identity)
-    stores = make_stores(settings, client=client, identity=identity)
-    check_server(stores.client, settings.partitions)
-    for partition in range(settings.partitions):
-        stores.inbox.prepare(partition)
+    stores = _stores_made_ready(settings, identity, clock)
     entered = make_handover(stores, settings.partitions).enter(settings.mode, settings.adopt_shadow)
     stores.in_force.publish(this_process(), rules_of(settings))
-    stop = threading.Event()
-    metrics = ProcessMetrics()
-    noted = Noted()
+    stop, metrics, noted = threading.Event(), ProcessMetrics(), Noted()
     record = Recorder([log_fact, metrics, noted])
-    braze = _braze(settings, stores, base_url, record, stop)
     _say_entered(entered, record)
-    reload = Reload(
+    reload = _reload(settings, file, stores, record)
+    reload.begin()
+    braze, deletes = _braze(settings, stores, base_url, record, stop), _deletes(settings, base_url)
+    recollection = Recollection(stores.memberships, identity, boot_seconds, settings.server_memory)
+    tools = _tools(settings, stores, braze, recollection, record, stop)
+    flow = Flow(
+        tools, stores.inbox, stores.bells, make_watch(settings, stores, noted, record), ring,
+        _flow_policy(settings), _forgetting(stores, tools, deletes), reload,
+        Sweeping(stores.sweeps, record, boot_seconds, tools.wait),
+    )  # fmt: skip
+    reader = make_reader(settings, clock)
+    metrics.registry.register(ServerCollector(reader))
+    address = settings.metrics_address()
+    endpoint = Endpoint(address, metrics.registry, record) if address else None
+    return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint, alive, deletes)
+
+
+def _stores_made_ready(settings: Settings, identity: ServerIdentity, clock: Clock | None) -> Stores:
+    """The stores of a worker, on a server that was found fit, with inboxes that can be read."""
+    client = connect(settings.server_url(), identity=identity)
+    stores = make_stores(settings, client, identity, clock)
+    check_server(client, settings.partitions)
+    for partition in range(settings.partitions):
+        stores.inbox.prepare(partition)
+    return stores
+
+
+def _reload(settings: Settings, file: RegistryFile, stores: Stores, record: Recorder) -> Reload:
+    return Reload(
         file,
         stores.publication,
         record,
@@ -119,27 +141,13 @@ def make_engine(settings: Settings, ring: Callable[[str, int], None]) -> Engine:
         settings.partitions,
         Pace(settings.braze_objects_per_request, settings.braze_requests_per_second),
     )
-    reload.begin()
-    recollection = Recollection(stores.memberships, identity, boot_seconds, settings.server_memory)
-    tools = _tools(settings, stores, braze, recollection, record, stop)
-    watch = make_watch(settings, stores, noted, record)
-    deletes = _deletes(settings, base_url)
-    forgetting = Forgetting(
-        stores.deletions,
-        Erasure(stores.client, stores.allowance.now_ms),
-        record,
-        boot_seconds,
-        Forwarding(tools, stores.delete_allowance, stores.forwards, deletes) if deletes else None,
-    )
-    flow = Flow(
-        tools, stores.inbox, stores.bells, watch, ring, _flow_policy(settings), forgetting,
-        reload, Sweeping(stores.sweeps, record, boot_seconds, tools.wait),
-    )  # fmt: skip
-    reader = make_reader(settings)
-    metrics.registry.register(ServerCollector(reader))
-    address = settings.metrics_address()
-    endpoint = Endpoint(address, metrics.registry, record) if address else None
-    return Engine(flow, stores, braze, stop, record, metrics, reader, endpoint, alive, deletes)
+
+
+def _forgetting(stores: Stores, tools: Tools, deletes: Deletes | None) -> Forgetting:
+    forwarding = None
+    if deletes:
+        forwarding = Forwarding(tools, stores.delete_allowance, stores.forwards, deletes)
+    return Forgetting(stores.deletions, stores.erasure, tools.record, tools.clock, forwarding)
 
 
 def rules_of(settings: Settings) -> dict[str, Value]:
@@ -317,10 +325,10 @@ def _beside(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="notices", daemon=True).start()
 
 
-def make_reader(settings: Settings) -> ServerReader:
+def make_reader(settings: Settings, clock: Clock | None = None) -> ServerReader:
     """Reads the server for a scrape, over connections that no task waits for."""
     client = connect(settings.server_url(), SCRAPE_SECONDS, SCRAPE_SECONDS)
-    stores = make_stores(settings, client=client)
+    stores = make_stores(settings, client, clock=clock)
     return ServerReader(client, stores, settings.partitions)
 
 

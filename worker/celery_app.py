@@ -99,6 +99,62 @@ def _say_nothing_of_what_is_decided(**_: Any) -> None:
     warnings.filterwarnings("ignore", _NO_CANCELLING, category=CPendingDeprecationWarning)
 
 
+def _queues() -> dict[str, Any]:
+    return {
+        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
+        "task_routes": {task: {"queue": queue} for task, queue in QUEUE_OF_TASK.items()},
+        "task_default_queue": QueueName.CONTROL,
+        "task_create_missing_queues": False,
+    }
+
+
+# Tasks are idempotent: better twice than not at all.
+_DELIVERY: dict[str, Any] = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "worker_prefetch_multiplier": 1,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+    "result_backend": None,
+}
+_BROKER: dict[str, Any] = {
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    # A broker that is made a replica is an error of the channel, which would end the worker.
+    "broker_channel_error_retry": True,
+    "broker_transport_options": {
+        "global_keyprefix": BROKER_KEY_PREFIX,
+        # Longer than any drain; a doorbell that was lost is rung again long before.
+        "visibility_timeout": 60,
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "queue_order_strategy": "worker.celery_app:MostUrgentFirst",
+    },
+}
+_PROCESSES: dict[str, Any] = {
+    "imports": ("worker.tasks",),
+    "worker_send_task_events": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_soft_shutdown_timeout": 8,
+    "worker_enable_soft_shutdown_on_idle": False,
+    # Facts are written as they are; only Celery's own lines go through its logger.
+    "worker_redirect_stdouts": False,
+    "timezone": "UTC",
+    "beat_schedule": {
+        "tick": {
+            "task": TaskName.TICK,
+            "schedule": TICK_SECONDS,
+            "options": {"expires": 10, "queue": QueueName.CONTROL},
+        }
+    },
+}
+
+
 @cache
 def make_app() -> Celery:
     """The Celery application, configured from the environment.
@@ -117,49 +173,7 @@ def make_app() -> Celery:
     tell_in_one_line(lost, (SchedulingError,))
     _let_workers_live_through_a_lost_broker()
     made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
-    made.conf.update(
-        imports=("worker.tasks",),
-        task_queues=[Queue(name, routing_key=name) for name in QUEUES],
-        task_routes={task: {"queue": queue} for task, queue in QUEUE_OF_TASK.items()},
-        task_default_queue=QueueName.CONTROL,
-        task_create_missing_queues=False,
-        task_serializer="json",
-        accept_content=["json"],
-        task_ignore_result=True,
-        result_backend=None,
-        task_store_errors_even_if_ignored=False,
-        # Tasks are idempotent: better twice than not at all.
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
-        worker_send_task_events=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_soft_shutdown_timeout=8,
-        worker_enable_soft_shutdown_on_idle=False,
-        # Facts are written as they are; only Celery's own lines go through its logger.
-        worker_redirect_stdouts=False,
-        broker_transport_options={
-            "global_keyprefix": BROKER_KEY_PREFIX,
-            # Longer than any drain; a doorbell that was lost is rung again long before.
-            "visibility_timeout": 60,
-            "unacked_restore_interval": 2,
-            "unacked_restore_throttle": 1,
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "queue_order_strategy": "worker.celery_app:MostUrgentFirst",
-        },
-        beat_schedule={
-            "tick": {
-                "task": TaskName.TICK,
-                "schedule": TICK_SECONDS,
-                "options": {"expires": 10, "queue": QueueName.CONTROL},
-            }
-        },
-        timezone="UTC",
-    )
+    made.conf.update(**_queues(), **_DELIVERY, **_BROKER, **_PROCESSES)
     return made
 
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from worker.braze.client import UnusableKey
 from worker.contract import ENVELOPE, Changes, Deletion, Refusals, TaskName
-from worker.delivery import Delivery, Tally, Tools, ask, new_id
+from worker.delivery import Delivery, Tally
 from worker.forgetting import Forgetting
 from worker.forwarding import ForwardTally
 from worker.pipeline import facts
 from worker.pipeline.ingest import EntryId, ingest
-from worker.pipeline.outcome import Course, read
 from worker.pipeline.schedule import Lane
 from worker.reload import Reload
+from worker.sending import RESUMED, ask, new_id, try_again
 from worker.stores.bells import Bells
 from worker.stores.inbox import Entry, Inbox
 from worker.stores.memberships import Applied, Claim
 from worker.stores.scripts import ScriptFailed
 from worker.sweeping import Sweeping, SweepTally
+from worker.tools import Tools
 from worker.watch import Watch
 
 FLUSH_TASK = {Lane.REALTIME: TaskName.FLUSH_REALTIME, Lane.BATCHED: TaskName.FLUSH_BATCHED}
@@ -37,8 +37,6 @@ _AGAIN = "again"
 _LIMITS_SECONDS = 1.0
 # One drain asks for more hands at most this often.
 _RING_SECONDS = 0.02
-# Stops that only a person lifts; any other is tried again with a harmless request.
-HELD_BY_HAND = ("valve", "operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,24 +363,10 @@ class Flow:
     def _probe(self, now: int) -> str:
         """Try refused credentials with a harmless request; resume if they are taken again."""
         tools = self._tools
-        destination = tools.allowance.destination()
-        if destination.stop is None or destination.stop.startswith(HELD_BY_HAND):
-            return ""
-        key_print = tools.key_print()
-        if destination.key_print == key_print and destination.next_probe_ms > now:
-            return ""
-        tools.allowance.probe_later(now + self._policy.probe_interval_ms, key_print)
-        try:
-            reply = tools.braze.probe()
-        except UnusableKey as error:
-            return str(error)
-        outcome = read(reply, 1, body_bytes=0, now=tools.wall())
-        if reply.status is None or outcome.course in (Course.STOP, Course.FAILING):
-            return outcome.reason
-        if not tools.allowance.resume(destination.stop):
-            return outcome.reason
-        tools.record(facts.DestinationResumed(by="probe"))
-        return "resumed"
+        probed = try_again(tools, tools.braze, now, self._policy.probe_interval_ms)
+        if probed == RESUMED:
+            tools.record(facts.DestinationResumed(by="probe"))
+        return probed
 
     def ring_again(self, task: str, partition: int) -> bool:
         """Ring for a bell that was heard, but that nobody could answer."""

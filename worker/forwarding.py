@@ -2,7 +2,8 @@
 
 It has an allowance of its own: Braze counts and permits /users/delete apart from /users/track, so
 that a key which may not delete, or a limit that is used up, holds up no delivery. What stops all
-sending stops this, too. Nothing is sent in shadow mode; the users wait in the queue.
+sending stops this, too. Nothing is sent in shadow mode; the users wait in the queue. How one
+request is made is in sending.py.
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,29 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from worker.braze.client import UnusableKey
 from worker.braze.deletes import IDS_MAX
-from worker.delivery import DeliveryPolicy, Tools, ask, new_id
 from worker.pipeline import facts
-from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict, read
+from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict
 from worker.pipeline.reply import Reply
-from worker.pipeline.retry import delay, spread
 from worker.pipeline.schedule import Lane
+from worker.sending import (
+    NOT_SENT,
+    RESUMED,
+    Sent,
+    ask,
+    ask_again,
+    holding,
+    is_final,
+    last_start_of,
+    learn,
+    new_id,
+    send,
+    todo_of,
+    try_again,
+)
 from worker.stores.allowance import Allowance
 from worker.stores.forwards import Forwards
-
-_MARGIN = 0.5
-_NOT_ASKED = ItemVerdict(Verdict.RETRY, "not_sent")
+from worker.tools import Probed, Tools
 
 TODO = {
     "forbidden_plan_or_key_permission": "Make a Braze key with users.delete besides users.track, "
@@ -33,11 +44,10 @@ TODO = {
 }
 
 
-class DeletesProfiles(Protocol):
+class DeletesProfiles(Probed, Protocol):
     """What forwarding needs of the client: one call, one reply, no retries."""
 
     def delete(self, user_ids: Sequence[str], *, total: timedelta | None = None) -> Reply: ...
-    def probe(self) -> Reply: ...
 
 
 @dataclass(slots=True)
@@ -67,12 +77,12 @@ class Forwarding:
 
     def has_work(self, partition: int, until_ms: int) -> bool:
         """Whether somebody may be asked for by then, and Braze may be asked at all."""
-        due = self._forwards.next_due(partition)
-        return due is not None and due <= until_ms and self.may_go()
+        is_due = self._is_due(partition, until_ms)
+        return is_due and self._main.may_go() and self._tools.allowance.may_go()
 
-    def may_go(self) -> bool:
-        """False while nothing may be sent at all, or nothing may be deleted."""
-        return self._main.may_go() and self._tools.allowance.may_go()
+    def _is_due(self, partition: int, until_ms: int) -> bool:
+        due = self._forwards.next_due(partition)
+        return due is not None and due <= until_ms
 
     def drain(self, partition: int, until: float) -> ForwardTally:
         """Ask for everybody who is due, request by request, until then (seconds of the clock)."""
@@ -81,40 +91,43 @@ class Forwarding:
             if tools.clock() >= until:
                 tally.ended = "time_over"
                 return tally
-            if not self.has_work(partition, tools.allowance.now_ms()):
-                tally.ended = "empty" if self.may_go() else "paused"
+            if not self._is_due(partition, tools.allowance.now_ms()):
+                tally.ended = "empty"
                 return tally
-            permit, _, why = ask(tools, Lane.BATCHED, until)
+            permit, why = self._permission(until)
             if permit is None:
                 tally.ended = why
                 return tally
             began, claim = tools.clock(), new_id()
-            users = self._forwards.take(partition, claim, IDS_MAX)
+            with holding(tools, permit):
+                users = self._forwards.take(partition, claim, IDS_MAX)
             if not users:
                 tools.allowance.give_back(permit)
                 continue
-            asking = _Asking(tools, self._forwards, self._braze, partition, claim, began, tally)
+            asking = _Asking(
+                tools, self._main, self._forwards, self._braze, partition, claim, began, tally
+            )
             asking.run(users, permit)
         return tally
 
+    def _permission(self, until: float) -> tuple[str | None, str]:
+        """A permit, or why there is none. Whether anything at all may be sent is looked at last,
+        as this endpoint's permission may have had to be waited for."""
+        tools = self._tools
+        if not tools.allowance.may_go():
+            return None, "paused"
+        permit, _, why = ask(tools, Lane.BATCHED, until)
+        if permit is None:
+            return None, why
+        with holding(tools, permit):
+            if self._main.may_go():
+                return permit, ""
+        tools.allowance.give_back(permit)
+        return None, "paused"
+
     def probe(self, now_ms: int, interval_ms: int) -> None:
         """Once in a while, or with a new key, see whether Braze lets us delete again."""
-        allowance, key_print = self._tools.allowance, self._tools.key_print()
-        found = allowance.destination()
-        if found.stop is None or found.stop == "valve":
-            return
-        if found.key_print == key_print and found.next_probe_ms > now_ms:
-            return
-        allowance.probe_later(now_ms + interval_ms, key_print)
-        try:
-            reply = self._braze.probe()
-        except UnusableKey:
-            return
-        # To name nobody is a mistake, and a key that may delete is told so.
-        outcome = read(reply, 0, body_bytes=0, now=self._tools.wall())
-        if reply.status is None or outcome.course in (Course.STOP, Course.FAILING):
-            return
-        if allowance.resume(found.stop):
+        if try_again(self._tools, self._braze, now_ms, interval_ms) == RESUMED:
             self._tools.record(facts.DeletesResumed())
 
 
@@ -124,6 +137,7 @@ class _Asking:
     def __init__(
         self,
         tools: Tools,
+        main: Allowance,
         forwards: Forwards,
         braze: DeletesProfiles,
         partition: int,
@@ -132,15 +146,13 @@ class _Asking:
         tally: ForwardTally,
     ) -> None:
         self._tools = tools
+        self._main = main
         self._forwards = forwards
         self._braze = braze
         self._partition = partition
         self._claim = claim
         self._tally = tally
-        policy: DeliveryPolicy = tools.policy
-        self._last_start = (
-            began + policy.lease.total_seconds() - policy.total.total_seconds() - _MARGIN
-        )
+        self._last_start = last_start_of(tools.policy, began)
 
     def run(self, users: Sequence[str], permit: str) -> None:
         """Ask for all of them; halves find whom Braze refuses. Asking twice is harmless."""
@@ -149,96 +161,63 @@ class _Asking:
             group = waiting.pop(0)
             outcome = self._ask(group, next(granted, None))
             if outcome is None:
-                rest = [user for some in (group, *waiting) for user in some]
-                self._settle([(user, _NOT_ASKED) for user in rest])
-                return
+                waiting.insert(0, group)
+                break
             items = list(zip(group, outcome.items, strict=True))
-            if outcome.then in (Then.ISOLATE, Then.HALVES) and len(group) > 1:
-                middle = len(group) // 2
-                waiting[:0] = [group[:middle], group[middle:]]
-            elif outcome.then is Then.RESEND_REST:
-                self._settle([item for item in items if item[1].verdict is Verdict.DEAD])
-                waiting.insert(0, [u for u, item in items if item.verdict is not Verdict.DEAD])
-            else:
+            if outcome.then is Then.NOTHING:
                 self._settle(items)
+            else:
+                self._settle([item for item in items if is_final(item[1])])
+                rest = [user for user, item in items if not is_final(item)]
+                middle = 0 if outcome.then is Then.RESEND_REST else len(rest) // 2
+                waiting[:0] = [part for part in (rest[:middle], rest[middle:]) if part]
             if outcome.course is not Course.FINE:
-                self._settle([(user, _NOT_ASKED) for some in waiting for user in some])
-                return
+                break
+        self._settle([(user, NOT_SENT) for group in waiting for user in group])
 
     def _ask(self, users: Sequence[str], permit: str | None) -> Outcome | None:
         """One request. None if it may not begin any more: nothing was sent."""
         tools = self._tools
-        if permit is None:
-            until = min(self._last_start, tools.clock() + 2.0)
-            permit, _, _ = ask(tools, Lane.BATCHED, until, insists=True)
+        is_fresh = permit is not None
+        permit = permit or ask_again(tools, Lane.BATCHED, self._last_start)
         if permit is None:
             return None
-        if tools.clock() > self._last_start:
-            tools.allowance.give_back(permit)
-            return None
-        try:
-            reply = self._braze.delete(users, total=tools.policy.total)
-        except UnusableKey:
-            reply = Reply(status=401)
-        except BaseException:
-            tools.allowance.give_back(permit)
-            raise
-        outcome = read(reply, len(users), body_bytes=0, now=tools.wall())
-        return self._learn(permit, reply, outcome)
+        with holding(tools, permit):
+            may_go = is_fresh or self._main.may_go()
+            if not may_go or tools.clock() > self._last_start:
+                tools.allowance.give_back(permit)
+                return None
+            sent = send(
+                tools,
+                permit,
+                lambda: self._braze.delete(users, total=tools.policy.total),
+                users=len(users),
+            )
+        return self._learn(sent)
 
-    def _learn(self, permit: str, reply: Reply, outcome: Outcome) -> Outcome:
+    def _learn(self, sent: Sent) -> Outcome:
         """Tell all workers what the reply says of this endpoint; the verdicts as they stand."""
-        tools, policy = self._tools, self._tools.policy
-        if outcome.wait is not None:
-            outcome = replace(outcome, wait=spread(outcome.wait, tools.random()))
-        learned = tools.allowance.report(
-            permit,
-            outcome,
-            status=str(reply.status or reply.trouble),
-            objects=len(outcome.items),
-            key_print=tools.key_print(),
-            final=sum(i.verdict in (Verdict.DELIVERED, Verdict.DEAD) for i in outcome.items),
-        )
-        self._pause(outcome, learned.failures, policy)
-        if learned.valve_tripped:
-            again = tuple(
-                ItemVerdict(Verdict.RETRY, "valve") if i.verdict is Verdict.DEAD else i
-                for i in outcome.items
-            )
-            outcome = replace(
-                outcome, items=again, then=Then.NOTHING, course=Course.STOP, reason="valve"
-            )
+        tools = self._tools
+        outcome, _ = learn(tools, sent)
         if outcome.course is Course.STOP:
-            todo = TODO.get(outcome.reason, "Look at the reason.")
+            todo = todo_of(tools, TODO, outcome.reason)
             tools.record(facts.DeletesStopped(reason=outcome.reason, todo=todo))
-        self._said(reply, outcome)
+        self._said(sent, outcome)
         return outcome
 
-    def _pause(self, outcome: Outcome, failures: int, policy: DeliveryPolicy) -> None:
-        """Back off where Braze did not say for how long."""
-        tools = self._tools
-        beyond = failures - policy.failures + 1
-        if outcome.course is Course.WAIT and outcome.wait is None:
-            waited = delay(failures, policy.backoff_base * 2, policy.backoff_cap, tools.random())
-            tools.allowance.pause(waited, outcome.reason, narrow=False)
-        elif outcome.course is Course.FAILING and beyond > 0:
-            waited = delay(beyond, policy.backoff_base, policy.backoff_cap, tools.random())
-            waited = max(waited, timedelta(seconds=outcome.wait or 0))
-            tools.allowance.pause(waited, outcome.reason, narrow=True)
-
-    def _said(self, reply: Reply, outcome: Outcome) -> None:
+    def _said(self, sent: Sent, outcome: Outcome) -> None:
         self._tally.requests += 1
         counted = [item.verdict for item in outcome.items]
         taken, refused = counted.count(Verdict.DELIVERED), counted.count(Verdict.DEAD)
         self._tools.record(
             facts.DeletesAsked(
                 request=self._claim,
-                status=str(reply.status or reply.trouble),
+                status=sent.status,
                 users=len(counted),
                 taken=taken,
                 again=len(counted) - taken - refused,
                 refused=refused,
-                seconds=round(reply.seconds, 4),
+                seconds=round(sent.reply.seconds, 4),
                 reason=outcome.reason,
             )
         )

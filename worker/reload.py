@@ -33,6 +33,16 @@ class Pace:
     rate: float = 100.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A file that could not be published yet. It waits for a name that a retired key holds while
+    `instead_of` is published: whatever somebody else publishes counts more. None: others were
+    faster each time, and it is tried again whatever that was."""
+
+    reading: Reading
+    instead_of: str | None = None
+
+
 @dataclass(slots=True)
 class Reload:
     """`host` says whose file it is. Work that follows from new rules is told with its cost."""
@@ -45,10 +55,7 @@ class Reload:
     pace: Pace = Pace()
     # As it was once this process had published.
     _generation: int = field(default=0, init=False)
-    # What waits for a name that a retired key still holds, and what was published then.
-    _held: tuple[Reading, str] | None = field(default=None, init=False)
-    # What could not be published because others were faster each time.
-    _again: Reading | None = field(default=None, init=False)
+    _waits: _Waiting | None = field(default=None, init=False)
 
     def begin(self) -> None:
         """Publish the file of a worker that starts. Raises WrongRegistry: then it may not start.
@@ -71,32 +78,33 @@ class Reload:
             reading = self.file.changed()
             if reading is None and self._is_forgotten():
                 reading = self.file.last
-            reading = reading or self._again or self._waiting()
+            reading = reading or self._waiting()
             if reading is not None:
                 self._publish(reading)
         except WrongRegistry as error:
-            self._held = None
+            self._waits = None
             self._say_broken(error)
         except (RetiredKey, NameHeld) as error:
             self._say_broken(error)
-        except ChangedMeanwhile:
-            self._again = reading
         self._catch_up()
 
     def _publish(self, reading: Reading) -> None:
-        self._held, self._again, before = None, None, self.publication.read().digest
+        self._waits, before = None, self.publication.read().digest
         try:
             self.publication.publish(reading.registry, reading.text, self.host)
         except NameHeld:
-            self._held = reading, before
+            self._waits = _Waiting(reading, before)
             raise
-        self._generation = self.publication.generation()
+        except ChangedMeanwhile:
+            self._waits = _Waiting(reading)
+        else:
+            self._generation = self.publication.generation()
 
     def _waiting(self) -> Reading | None:
-        """What waits for a name; what somebody else has published since counts more."""
-        if self._held and self._held[1] != self.publication.read().digest:
-            self._held = None
-        return self._held[0] if self._held else None
+        waits = self._waits
+        if waits and waits.instead_of not in (None, self.publication.read().digest):
+            waits = self._waits = None
+        return waits.reading if waits else None
 
     def _say_broken(self, error: Exception) -> None:
         if self.publication.note_fault(str(error), self.host):

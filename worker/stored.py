@@ -18,6 +18,7 @@ from worker.stores.bells import Bells
 from worker.stores.budget import Budget
 from worker.stores.dead_letters import DeadLetters
 from worker.stores.deletions import Deletions, DeletionTerms
+from worker.stores.erasure import Erasure
 from worker.stores.flips import Flips
 from worker.stores.forwards import Forwards
 from worker.stores.identity import ServerIdentity
@@ -30,8 +31,9 @@ from worker.stores.mode import ModeStore
 from worker.stores.notices import Notices
 from worker.stores.publication import Publication
 from worker.stores.rulebook import Rulebook
+from worker.stores.scripts import Scripts
 from worker.stores.seeding import Seeding
-from worker.stores.server import Server
+from worker.stores.server import Clock, Server
 from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
 from worker.stores.workers import Workers
@@ -67,6 +69,7 @@ class Stores:
     notices: Notices
     in_force: InForce
     deletions: Deletions
+    erasure: Erasure
     forwards: Forwards
     delete_allowance: Allowance
 
@@ -95,13 +98,47 @@ def make_stores(
     settings: Settings,
     client: Server | None = None,
     identity: ServerIdentity | None = None,
+    clock: Clock | None = None,
 ) -> Stores:
     """The stores of a deployment. Connects lazily: nothing is sent yet.
 
-    Whoever claims gives the `identity` that the client was made with.
+    Whoever claims gives the `identity` that the client was made with. All go by the server's
+    clock, or in a test by this one.
     """
     client = client or connect(settings.server_url())
-    terms = Terms(
+    scripts = Scripts(client, clock)
+    terms, policy = _terms(settings), _allowance_policy(settings)
+    forgetting = DeletionTerms(settings.deletion_memory, settings.forward_deletes)
+    rulebook = Rulebook(scripts, lambda: identity.epoch if identity else 0)
+    return Stores(
+        client=client,
+        inbox=Inbox(client, to_ms(settings.inbox_takeover)),
+        memberships=Memberships(scripts, terms, rulebook),
+        rulebook=rulebook,
+        publication=Publication(scripts, rulebook),
+        sweeps=Sweeps(scripts, terms, settings.sweep_users),
+        audience_books=AudienceBooks(client, rulebook),
+        allowance=Allowance(scripts, policy),
+        dead_letters=DeadLetters(client),
+        journal=Journal(client),
+        ledger=Ledger(client),
+        bells=Bells(client),
+        workers=Workers(client, clock),
+        mode=ModeStore(scripts),
+        seeding=Seeding(scripts, terms, rulebook),
+        budget=Budget(scripts, terms),
+        flips=Flips(client),
+        notices=Notices(client, clock),
+        in_force=InForce(client, clock),
+        deletions=Deletions(scripts, terms, forgetting),
+        erasure=Erasure(scripts),
+        forwards=Forwards(scripts, terms.lease, remembers=forgetting.memory > timedelta(0)),
+        delete_allowance=Allowance(scripts, replace(policy, **_DELETES), DELETE),
+    )
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
         gap=settings.same_attribute_gap,
         hold=settings.ambiguous_hold,
         lease=settings.claim_lease,
@@ -112,7 +149,10 @@ def make_stores(
         partitions=settings.partitions,
         counts_flips=settings.flip_notice_factor > 0,
     )
-    policy = AllowancePolicy(
+
+
+def _allowance_policy(settings: Settings) -> AllowancePolicy:
+    return AllowancePolicy(
         rate=settings.braze_requests_per_second,
         burst=settings.braze_burst,
         objects=settings.braze_objects_per_request,
@@ -122,39 +162,6 @@ def make_stores(
         valve_share=settings.valve_share,
         valve_verdicts=settings.valve_verdicts,
         valve_window=settings.valve_window,
-    )
-
-    def epoch() -> int:
-        return identity.epoch if identity else 0
-
-    rulebook = Rulebook(client, epoch=epoch)
-    return Stores(
-        client=client,
-        inbox=Inbox(client, to_ms(settings.inbox_takeover)),
-        memberships=Memberships(client, terms, rulebook, epoch=epoch),
-        rulebook=rulebook,
-        publication=Publication(client, rulebook),
-        sweeps=Sweeps(client, terms, at_once=settings.sweep_users),
-        audience_books=AudienceBooks(client, rulebook),
-        allowance=Allowance(client, policy),
-        dead_letters=DeadLetters(client),
-        journal=Journal(client),
-        ledger=Ledger(client),
-        bells=Bells(client),
-        workers=Workers(client),
-        mode=ModeStore(client),
-        seeding=Seeding(client, terms, rulebook),
-        budget=Budget(client, terms),
-        flips=Flips(client),
-        notices=Notices(client),
-        in_force=InForce(client),
-        deletions=Deletions(
-            client, terms, DeletionTerms(settings.deletion_memory, settings.forward_deletes)
-        ),
-        forwards=Forwards(
-            client, settings.claim_lease, remembers=settings.deletion_memory > timedelta(0)
-        ),
-        delete_allowance=Allowance(client, replace(policy, **_DELETES), keys=DELETE),
     )
 
 

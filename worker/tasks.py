@@ -21,17 +21,19 @@ from celery.signals import (
     worker_shutting_down,
 )
 from redis.exceptions import ConnectionError as ServerAway
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as ServerSlow
 
-from worker.bootstrap import CANNOT_START, Engine, load_engine
+from worker.bootstrap import CANNOT_START, Engine, boot_seconds, load_engine
 from worker.celery_app import cannot_start, make_app
 from worker.contract import QUEUE_OF_TASK, TaskName
+from worker.observe.heartbeat import Heartbeat
 from worker.observe.process_metrics import DrainEnded
 from worker.pipeline.schedule import Lane
+from worker.stores.server import passes
 from worker.stores.workers import this_process
 
 app = make_app()
-HEARTBEAT_SECONDS = 2.0
 NAME = this_process()
 
 
@@ -106,11 +108,14 @@ seats = Seats()
 
 @contextmanager
 def _server_may_be_away() -> Iterator[dict[str, Any]]:
-    """A server that is away is not the task's failure: the tick rings again."""
+    """A server that is away, or takes nothing now, is not the task's failure: the tick rings
+    again."""
     summary: dict[str, Any] = {}
     try:
         yield summary
-    except (ServerAway, ServerSlow) as error:
+    except RedisError as error:
+        if not passes(error):
+            raise
         summary["server_away"] = type(error).__name__
 
 
@@ -200,23 +205,25 @@ def _start(sender: Any, **_: Any) -> None:
         raise cannot_start(error) from None
     except (ServerAway, ServerSlow):
         raise SystemExit("persona-sync: the server cannot be reached; is it running?") from None
+    except RedisError as error:
+        raise SystemExit(
+            f"persona-sync: the server does not do what a worker needs: {error}. "
+            "`persona-sync check` says more; start the worker again when that is mended."
+        ) from None
     if running.endpoint:
         running.endpoint.start()
 
 
 @worker_ready.connect
 def _say_alive(**_: Any) -> None:
-    threading.Thread(target=_heartbeat, name="heartbeat", daemon=True).start()
-
-
-def _heartbeat() -> None:
     running = engine()
-    while True:
-        with _server_may_be_away():
-            running.stores.workers.beat(NAME)
-            running.flow.recollect()
-        if running.stop.wait(HEARTBEAT_SECONDS):
-            return
+
+    def beat() -> None:
+        running.stores.workers.beat(NAME)
+        running.flow.recollect()
+
+    heartbeat = Heartbeat(beat, running.record, running.stop.wait, boot_seconds)
+    threading.Thread(target=heartbeat.run, name="heartbeat", daemon=True).start()
 
 
 @heartbeat_sent.connect
@@ -233,7 +240,10 @@ def _make_drains_end(**_: Any) -> None:
 
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
-    with _server_may_be_away():
-        engine().flow.recollect()
-        engine().stores.workers.leave(NAME)
-    engine().close()
+    running = engine()
+    try:
+        with _server_may_be_away():
+            running.flow.recollect()
+            running.stores.workers.leave(NAME)
+    finally:
+        running.close()

@@ -117,9 +117,9 @@ class Appender:
     def _work(self) -> None:
         while True:
             given, is_last = self._next()
-            if given:
-                self._append(given)
             try:
+                if given:
+                    self._append(given)
                 self._look()
                 if is_last or self._clock() - self._counts_at >= _COUNTS_SECONDS:
                     self._send_counts()

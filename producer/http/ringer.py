@@ -3,6 +3,8 @@
 import threading
 from typing import Protocol
 
+import structlog
+
 
 class Bell(Protocol):
     """`producer.doorbell.Doorbell`. Used by one thread."""
@@ -22,6 +24,7 @@ class Ringer:
         self._changed = threading.Condition()
         self._asked: set[int] = set()
         self._is_closing = False
+        self._is_failing = False
         self._thread = threading.Thread(target=self._work, name="ringer", daemon=True)
 
     def start(self) -> None:
@@ -48,7 +51,17 @@ class Ringer:
                 asked, self._asked = self._asked, set()
                 is_last = self._is_closing
             for partition in sorted(asked):
-                self._bell.ring(partition)
+                self._ring(partition)
             if is_last:
                 self._bell.close()
                 return
+
+    def _ring(self, partition: int) -> None:
+        try:
+            self._bell.ring(partition)
+        except Exception as error:  # noqa: BLE001 - without this thread nobody is rung for again
+            if not self._is_failing:
+                structlog.get_logger().error("ringer_failed", reason=type(error).__name__)
+            self._is_failing = True
+        else:
+            self._is_failing = False

@@ -14,6 +14,7 @@ from worker.contract import key
 from worker.stores.audience_books import AudienceBook, AudienceBooks
 from worker.stores.publication import Publication
 from worker.stores.rulebook import Rulebook
+from worker.stores.scripts import Scripts
 from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
 
@@ -33,9 +34,11 @@ class Operators:
         self.chance = Random(seed)
         self.file = deployment.folder / "audiences.yaml"
         client = deployment.client
-        self.publication = Publication(client, Rulebook(client))
-        self.sweeps = Sweeps(client, Terms())
-        self.books = AudienceBooks(client, Rulebook(client))
+        scripts = Scripts(client)
+        rulebook = Rulebook(scripts)
+        self.publication = Publication(scripts, rulebook)
+        self.sweeps = Sweeps(scripts, Terms())
+        self.books = AudienceBooks(client, rulebook)
         self.write()
 
     def write(self, *, is_drawn: bool = False) -> None:

@@ -13,6 +13,7 @@ from worker.contract import key
 from worker.stores.audience_books import AudienceBook, AudienceBooks
 from worker.stores.publication import Publication
 from worker.stores.rulebook import Rulebook
+from worker.stores.scripts import Scripts
 from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
 
@@ -60,9 +61,11 @@ class Story:
         self.files = [deployment.folder / f"audiences-{n}.yaml" for n in range(files)]
         self.write()
         client = deployment.client
-        self.books = AudienceBooks(client, Rulebook(client))
-        self.publication = Publication(client, Rulebook(client))
-        self.sweeps = Sweeps(client, Terms())
+        scripts = Scripts(client)
+        rulebook = Rulebook(scripts)
+        self.books = AudienceBooks(client, rulebook)
+        self.publication = Publication(scripts, rulebook)
+        self.sweeps = Sweeps(scripts, Terms())
 
     def file_of(self, worker: int) -> Path:
         """The file that a worker looks at: its own, or the one for all."""

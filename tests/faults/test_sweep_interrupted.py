@@ -16,6 +16,7 @@ from worker.contract import Changes, key, ledger_key
 from worker.pipeline.rules import Work
 from worker.stores.publication import Publication
 from worker.stores.rulebook import Rulebook
+from worker.stores.scripts import Scripts
 from worker.stores.sweeps import Sweep, Sweeps
 from worker.stores.terms import Terms
 
@@ -46,9 +47,10 @@ def become_members(deployment: Deployment, many: int) -> None:
 def begin(deployment: Deployment, work: Work) -> None:
     """An operator has all of them sent again, or retires the audience."""
     if work is Work.RESYNC:
-        assert Sweeps(deployment.client, Terms(journal_bytes=10**9)).resync(0, "vip", "me")
+        assert Sweeps(Scripts(deployment.client), Terms(journal_bytes=10**9)).resync(0, "vip", "me")
         return
-    Publication(deployment.client, Rulebook(deployment.client)).retire("vip", "false", "me")
+    scripts = Scripts(deployment.client)
+    Publication(scripts, Rulebook(scripts)).retire("vip", "false", "me")
     for values in deployment.meant.values():
         values["vip"] = False
 
@@ -58,7 +60,7 @@ class Progress:
 
     def __init__(self, deployment: Deployment, work: Work, many: int) -> None:
         self._deployment = deployment
-        self._sweeps = Sweeps(deployment.client, Terms())
+        self._sweeps = Sweeps(Scripts(deployment.client), Terms())
         self._work = work
         self._many = many
         self._before: Sweep | None = None

@@ -87,6 +87,11 @@ class TestScripts:
             opening.append(line)
         assert "ARGV" in " ".join(opening)
 
+    def test_a_users_state_is_written_in_one_place(self) -> None:
+        """Only `save` writes attributes: with them goes the note of who differs."""
+        writes = {path.name: path.read_text().count("'HSET', P .. 'u:'") for path in SCRIPTS}
+        assert {name: times for name, times in writes.items() if times} == {"state.lua": 1}
+
 
 class TestQueues:
     def test_every_queue_is_consumed(self) -> None:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+from worker.audiences.registry import WrongRegistry
 from worker.reload import Reload
 from worker.stores.publication import ChangedMeanwhile
 
@@ -13,9 +14,12 @@ class Files:
     def __init__(self) -> None:
         self.last = SimpleNamespace(registry="rules", text="text")
         self._looks = [self.last]
+        self.breaks = False
 
     def changed(self) -> Any:
         """What it holds, at the first look after it changed."""
+        if self.breaks:
+            raise WrongRegistry("half a file")
         return self._looks.pop() if self._looks else None
 
 
@@ -37,6 +41,10 @@ class Contested:
     def catch_up(self, partition: int) -> None:
         """Nothing is new."""
 
+    def note_fault(self, text: str, by: str) -> bool:
+        """Noted already."""
+        return False
+
     def publish(self, registry: str, text: str, by: str) -> bool:
         """Taken at the second try."""
         self.tries += 1
@@ -53,4 +61,28 @@ def test_who_was_not_fast_enough_publishes_at_the_next_tick() -> None:
     ours = reload(file=Files(), publication=publication, record=lambda fact: None, host="h")
     for _ in range(3):
         ours.look()
+    assert publication.published == ["text"]
+
+
+def test_a_file_that_breaks_meanwhile_is_not_published_as_it_was() -> None:
+    """What was to be published is no longer what the file says."""
+    publication, files = Contested(), Files()
+    reload: Any = Reload
+    ours = reload(file=files, publication=publication, record=lambda fact: None, host="h")
+    ours.look()
+    files.breaks = True
+    ours.look()
+    files.breaks = False
+    ours.look()
+    assert publication.tries == 1
+
+
+def test_a_worker_that_starts_while_others_publish_starts() -> None:
+    """Its file is published by its first tick."""
+    publication = Contested()
+    reload: Any = Reload
+    ours = reload(file=Files(), publication=publication, record=lambda fact: None, host="h")
+    ours.begin()
+    assert publication.published == []
+    ours.look()
     assert publication.published == ["text"]

@@ -231,7 +231,7 @@ METRICS: tuple[Metric, ...] = (
     _server(
         Kind.GAUGE, "destination_state", "0 or 1",
         "1 for the state that Braze is in for all workers, as `persona-sync status` says it; 0 "
-        "for the others.",
+        "for the others. A shadow's is `connected` unless it is paused.",
         "`unreachable`: the network or Braze; workers try again by themselves. `paused`: see the "
         "next two.",
         STATE,

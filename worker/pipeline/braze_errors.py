@@ -23,7 +23,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-_OUR_ARRAY = "attributes"  # the only one we send
+_OUR_ARRAYS = ("attributes", "external_ids")  # of /users/track and of /users/delete
 _TEXT_MAX = 200
 _UNTOLD = "refused_without_a_text"
 
@@ -58,12 +58,12 @@ def _is_foreign(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
     array = entry.get("input_array")
-    return isinstance(array, str) and array != "" and array != _OUR_ARRAY
+    return isinstance(array, str) and array not in ("", *_OUR_ARRAYS)
 
 
 def _index(entry: Any, count: int) -> int | None:
     """The item an entry names; None if it has no array, no index, or one that cannot be."""
-    if not isinstance(entry, dict) or entry.get("input_array") != _OUR_ARRAY:
+    if not isinstance(entry, dict) or entry.get("input_array") not in _OUR_ARRAYS:
         return None
     index = entry.get("index")
     return index if type(index) is int and 0 <= index < count else None

@@ -32,12 +32,7 @@ def notice_of(fact: Fact) -> Notice | None:
             text = f"Nothing is sent to Braze any more: {in_words(fact.reason)}. {fact.todo}"
             return Notice(fact.name, text, once="stopped", again_ms=_STOP_AGAIN_MS)
         case facts.DestinationUnreachable():
-            text = (
-                f"Nothing gets through to Braze for {fact.seconds:,.0f} s now: "
-                f"{in_words(fact.reason)}. Nothing is lost, and workers go on trying. If it lasts: "
-                "look at your network and at status.braze.com."
-            )
-            return Notice(fact.name, text)
+            return Notice(fact.name, _unreachable_said(fact))
         case facts.DestinationResumed(by="answer"):
             text = f"Braze is sent to again: it answers, after {fact.seconds:,.0f} s."
             return Notice(fact.name, text) if fact.was_noticed else None
@@ -50,50 +45,20 @@ def notice_of(fact: Fact) -> Notice | None:
         case facts.DeletesResumed():
             return Notice(fact.name, "Braze deletes profiles again.", clears="deletes")
         case facts.WorkerLost():
-            text = (
-                f"A worker was lost with {many(fact.users, 'user')} in hand, in "
-                f"{many(fact.claims, 'request')}; they are sent again. More of the same are not "
-                "told for 10 minutes."
-            )
-            return Notice(fact.name, text, once="lost", again_ms=_LOST_AGAIN_MS)
+            return Notice(fact.name, _lost_said(fact), once="lost", again_ms=_LOST_AGAIN_MS)
         case facts.ServerReplaced():
-            text = (
-                "The Redis server was restarted, or another one took over. It may have forgotten "
-                "the last moments: what was sent in them is looked at, and sent again if need be."
-            )
-            return Notice(fact.name, text, once="replaced", again_ms=_REPLACED_AGAIN_MS)
+            return Notice(fact.name, _REPLACED, once="replaced", again_ms=_REPLACED_AGAIN_MS)
         case facts.RegistryBroken():
-            more = f" (and {many(fact.more, 'line')} more in `check`)" if fact.more else ""
-            text = (
-                f"audiences.yaml on {fact.host} cannot be taken up, the registry before it stays "
-                f"in force: {fact.reason}{more}"
-            )
+            text = _broken_said(fact)
             return Notice(fact.name, text, once="registry", again_ms=_BROKEN_AGAIN_MS)
         case facts.RegistryPublished() if fact.replaced:
-            said = [
-                f"{word} {names}"
-                for word, names in (
-                    ("new:", fact.added),
-                    ("gone:", fact.removed),
-                    ("another lane:", fact.moved),
-                    ("other boundaries:", fact.timed),
-                    ("not sent, for another key has the attribute:", fact.shadowed),
-                )
-                if names
-            ]  # fmt: skip
-            text = f"All workers go by registry {fact.version}. {'; '.join(said)}".strip()
-            return Notice(fact.name, text, clears="registry")
+            return Notice(fact.name, _published_said(fact), clears="registry")
         case facts.SweepBegun() if fact.points:
             return Notice(fact.name, _sweep_said(fact), fact.audience)
         case facts.BudgetReached():
             return Notice(fact.name, _budget_said(fact), fact.audience)
         case facts.FlipsUnusual():
-            text = (
-                f"{fact.audience}: {fact.flips:,} memberships changed in this hour; usual are "
-                f"{fact.median:,.0f}, at most {fact.busiest:,} in an hour of the last two days. "
-                "Nothing is held back."
-            )
-            return Notice(fact.name, text, fact.audience)
+            return Notice(fact.name, _flips_said(fact), fact.audience)
         case _:
             return None
 
@@ -128,6 +93,56 @@ _WORDS = {
     "unreadable_body": "what it answers is not understood",
     "nothing_accepted": "it answers, but accepts nothing",
 }
+
+
+_REPLACED = (
+    "The Redis server was restarted, or another one took over. It may have forgotten the last "
+    "moments: what was sent in them is looked at, and sent again if need be."
+)
+
+
+def _unreachable_said(fact: facts.DestinationUnreachable) -> str:
+    return (
+        f"Nothing gets through to Braze for {fact.seconds:,.0f} s now: {in_words(fact.reason)}. "
+        "Nothing is lost, and workers go on trying. If it lasts: look at your network and at "
+        "status.braze.com."
+    )
+
+
+def _lost_said(fact: facts.WorkerLost) -> str:
+    return (
+        f"A worker was lost with {many(fact.users, 'user')} in hand, in "
+        f"{many(fact.claims, 'request')}; they are sent again. More of the same are not told for "
+        "10 minutes."
+    )
+
+
+def _broken_said(fact: facts.RegistryBroken) -> str:
+    more = f" (and {many(fact.more, 'line')} more in `check`)" if fact.more else ""
+    return (
+        f"audiences.yaml on {fact.host} cannot be taken up, the registry before it stays in "
+        f"force: {fact.reason}{more}"
+    )
+
+
+def _published_said(fact: facts.RegistryPublished) -> str:
+    changes = {
+        "new": fact.added,
+        "gone": fact.removed,
+        "another lane": fact.moved,
+        "other boundaries": fact.timed,
+        "not sent, for another key has the attribute": fact.shadowed,
+    }
+    said = "; ".join(f"{what}: {names}" for what, names in changes.items() if names)
+    return f"All workers go by registry {fact.version}. {said}".strip()
+
+
+def _flips_said(fact: facts.FlipsUnusual) -> str:
+    return (
+        f"{fact.audience}: {fact.flips:,} memberships changed in this hour; usual are "
+        f"{fact.median:,.0f}, at most {fact.busiest:,} in an hour of the last two days. Nothing "
+        "is held back."
+    )
 
 
 def _sweep_said(fact: facts.SweepBegun) -> str:

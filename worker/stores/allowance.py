@@ -4,7 +4,6 @@ One bucket for the deployment, on the server's clock. What one worker learns fro
 pause, a limit, refused credentials, smaller requests) holds for all of them at once.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,7 +24,6 @@ from worker.stores.keys import (
     VALVE,
 )
 from worker.stores.scripts import Scripts, Step, together
-from worker.stores.server import Server
 
 # The stop that an operator's pause sets; see `held_by_hand` in report.lua.
 OPERATOR = "operator"
@@ -145,19 +143,14 @@ class Allowance:
 
     def __init__(
         self,
-        client: Server,
+        scripts: Scripts,
         policy: AllowancePolicy,
-        clock: Callable[[], int] | None = None,
         keys: AllowanceKeys = TRACK,
     ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+        self._client = scripts.client
+        self._scripts = scripts
         self.policy = policy
-        self._clock = clock
         self._keys = keys
-
-    def _now(self) -> int | str:
-        return self._clock() if self._clock else ""
 
     def reserve(self, permit: str, lane: Lane, longest_wait_ms: int) -> Permission:
         """Ask for one request. Granted, the caller waits `wait_ms`, looks for a pause, and goes."""
@@ -168,7 +161,6 @@ class Allowance:
         step = self._scripts.step_alone(
             "reserve",
             [self._keys.dest, self._keys.permits],
-            self._now(),
             permit,
             lane.code,
             self.policy.rate,
@@ -178,24 +170,6 @@ class Allowance:
             WIDE_AGAIN_MS,
         )
         return replace(step, read=_permission)
-
-    def report(
-        self,
-        permit: str,
-        outcome: Outcome,
-        *,
-        status: str,
-        objects: int,
-        key_print: str,
-        final: int,
-    ) -> Learned:
-        """Give the permit back with what the reply said. `final`: verdicts that end something.
-
-        Where the valve trips, nothing of this request may be counted dead.
-        """
-        return self.reporting(
-            permit, outcome, status=status, objects=objects, key_print=key_print, final=final
-        ).run()
 
     def reporting(
         self,
@@ -207,7 +181,11 @@ class Allowance:
         key_print: str,
         final: int,
     ) -> Step[Learned]:
-        """`report`, prepared to go with other scripts in one round trip."""
+        """Give the permit back with what the reply said, prepared to go with other scripts in one
+        round trip. `final`: verdicts that end something.
+
+        Where the valve trips, nothing of this request may be counted dead.
+        """
         dead = sum(item.verdict is Verdict.DEAD for item in outcome.items)
         hints = outcome.hints
         packed = b""
@@ -217,7 +195,6 @@ class Allowance:
         step = self._scripts.step_alone(
             "report",
             [self._keys.dest, self._keys.permits, self._keys.valve, self._keys.counts],
-            self._now(),
             permit,
             outcome.course.value,
             outcome.reason,
@@ -254,12 +231,9 @@ class Allowance:
         self._client.zrem(self._keys.permits, permit)
 
     def pause(self, wait: timedelta, reason: str, *, narrow: bool) -> None:
-        """All workers wait for this long; `narrow`: then one probe at a time."""
-        until = self.now_ms() + to_ms(wait)
-        if until > float(self._client.hget(self._keys.dest, "until") or 0):
-            self._client.hset(self._keys.dest, mapping={"until": until, "reason": reason})
-        if narrow:
-            self._client.hset(self._keys.dest, mapping={"width": 1, "reason": reason})
+        """All workers wait for this long at least; `narrow`: then one probe at a time."""
+        flag = "1" if narrow else ""
+        self._scripts.alone("pause", [self._keys.dest], to_ms(wait), reason, flag)
 
     def stop(self, reason: str) -> None:
         """Nothing is sent until `resume`."""
@@ -329,10 +303,7 @@ class Allowance:
 
     def now_ms(self) -> int:
         """The server's clock."""
-        if self._clock:
-            return self._clock()
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return self._scripts.now_ms()
 
 
 def _permission(answer: Any) -> Permission:

@@ -7,14 +7,12 @@ is acknowledged, though Braze may have taken it.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgpack
 
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 from worker.stores.terms import Terms
 
 DAY_MS = 86_400_000
@@ -36,13 +34,10 @@ class Over:
 class Budget:
     """Reads what is held; lets go what may go again."""
 
-    def __init__(
-        self, client: Server, terms: Terms, clock: Callable[[], int] | None = None
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, terms: Terms) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._terms = terms
-        self._clock = clock
 
     @property
     def per_day(self) -> int | None:
@@ -61,9 +56,8 @@ class Budget:
         """
         if not self._client.exists(key(partition, "over")):
             return []
-        now = self._clock() if self._clock else None
         packed = self._scripts.on_partition(
-            "free", prefix(partition), now, *self._terms.limits(partition), _AT_ONCE
+            "free", partition, *self._terms.limits(partition), _AT_ONCE
         )
         return [Over(*item) for item in sorted(msgpack.unpackb(packed))]
 

@@ -7,13 +7,11 @@ pseudonym: it names nobody, but who holds the server's data and guesses an id ca
 
 import hashlib
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from worker.durations import to_ms
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
 from worker.stores.terms import Terms
@@ -69,25 +67,18 @@ class DeletionCounts:
 class Deletions:
     """The deletions of one deployment, by partition."""
 
-    def __init__(
-        self,
-        client: Server,
-        terms: Terms,
-        own: DeletionTerms | None = None,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, terms: Terms, own: DeletionTerms | None = None) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._terms = terms
         self._own = own or DeletionTerms()
-        self._clock = clock
 
     def delete(self, partition: int, entry_id: str, user_id: str) -> Deleted:
         """Forget a user and acknowledge the entry that asks for it. Repeating it changes nothing.
 
         Open changes end as skipped. A claim on the user is blanked: settling it changes nothing.
         """
-        result = self._run(
+        result = self._scripts.on_partition(
             "delete",
             partition,
             entry_id,
@@ -122,7 +113,7 @@ class Deletions:
         first = self._client.zrange(key(partition, "suppressed"), 0, 0, withscores=True)
         if not first or first[0][1] > now_ms:
             return 0
-        return int(self._run("trim", partition, _TRIM_AT_ONCE))
+        return int(self._scripts.on_partition("trim", partition, _TRIM_AT_ONCE))
 
     def counts(self, partitions: int, now_ms: int) -> DeletionCounts:
         """Of all partitions together. Reads only."""
@@ -133,10 +124,6 @@ class Deletions:
             suppressed += int(self._client.zcount(name, f"({now_ms}", "+inf"))
             erasing += int(self._client.zcard(key(partition, "erase")))
         return DeletionCounts(deleted, suppressed, erasing)
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        now = self._clock() if self._clock else None
-        return self._scripts.on_partition(script, prefix(partition), now, *args)
 
 
 def digest_of(client: Server, partition: int, user_id: str) -> str:

@@ -9,15 +9,14 @@ finds nothing more to do.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgpack
 
 from worker.pipeline.erase import envelope_without, written
 from worker.stores.journal import without_users
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 
 _USERS_AT_ONCE = 50
 _PAGE = 200
@@ -39,12 +38,11 @@ class _Pass:
 
 
 class Erasure:
-    """One partition at a time. `now` is the server's clock in ms."""
+    """One partition at a time."""
 
-    def __init__(self, client: Server, now: Callable[[], int]) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
-        self._now = now
+    def __init__(self, scripts: Scripts) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
 
     def go_on(self, partition: int, is_over: Callable[[], bool]) -> int:
         """Erase until there is nothing more to do, or `is_over`. Returns users done with.
@@ -82,7 +80,7 @@ class Erasure:
         if not users:
             return None
         names = tuple(user.decode() for user in users)
-        return self._begin(partition, _Pass(names, self._now(), "dead", "-", ""), "dead")
+        return self._begin(partition, _Pass(names, self._scripts.now_ms(), "dead", "-", ""), "dead")
 
     def _begin(self, partition: int, current: _Pass, stream: Stream) -> _Pass:
         """Begin with a stream: up to the entry that is now its last."""
@@ -120,7 +118,7 @@ class Erasure:
             self._begin(partition, current, following)
             return 0
         packed = msgpack.packb(current.users)
-        return int(self._run("erased", partition, current.began_ms, packed))
+        return int(self._scripts.on_partition("erased", partition, current.began_ms, packed))
 
     def _rewrite(
         self,
@@ -139,10 +137,7 @@ class Erasure:
             return
         flat = [part for item in remains.items() for part in item]
         packed = msgpack.packb(flat, use_bin_type=False) if flat else b""
-        self._run("erase", partition, stream, id_, packed)
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        return self._scripts.on_partition(script, prefix(partition), None, *args)
+        self._scripts.on_partition("erase", partition, stream, id_, packed)
 
 
 def _searched(fields: dict[bytes, bytes]) -> list[bytes]:

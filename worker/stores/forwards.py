@@ -4,18 +4,16 @@ A user id is here until Braze has taken the deletion or refused it for good; ask
 same is harmless, so what is under way with a lost worker is simply asked for again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import msgpack
 
 from worker.durations import to_ms
 from worker.pipeline.outcome import ItemVerdict, Verdict
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 
 # Braze deletes within five minutes of saying so (Braze docs: post_user_delete).
 CARRIED_OUT = timedelta(minutes=5)
@@ -34,23 +32,17 @@ class Forwarded:
 class Forwards:
     """`lease` as of a claim; `remembers`: changes of a deleted user are skipped for a time."""
 
-    def __init__(
-        self,
-        client: Server,
-        lease: timedelta,
-        *,
-        remembers: bool = True,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, lease: timedelta, *, remembers: bool = True) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._lease = lease
         self._remembers = remembers
-        self._clock = clock
 
     def take(self, partition: int, claim_id: str, most: int) -> list[str]:
         """Take users whose time has come. Until the lease is over nobody else is given them."""
-        users = self._run("forward_take", partition, claim_id, most, to_ms(self._lease))
+        users = self._scripts.on_partition(
+            "forward_take", partition, claim_id, most, to_ms(self._lease)
+        )
         return [user.decode() for user in users]
 
     def settle(
@@ -65,7 +57,7 @@ class Forwards:
         An unknown end is asked for again like one that is surely none.
         """
         named = [(user, _CODE[item.verdict], item.reason) for user, item in verdicts]
-        result = self._run(
+        result = self._scripts.on_partition(
             "forward_settle",
             partition,
             claim_id,
@@ -89,7 +81,3 @@ class Forwards:
         """Deletions that Braze took, ever."""
         counts = (self._client.hget(key(p, "ledger"), "forwarded") for p in range(partitions))
         return sum(int(count or 0) for count in counts)
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        now = self._clock() if self._clock else None
-        return self._scripts.on_partition(script, prefix(partition), now, *args)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.stores.keys import IN_FORCE, PARTITIONS_KEY, WORKERS
-from worker.stores.server import Server
+from worker.stores.server import Clock, Server, now_ms
 from worker.stores.workers import ALIVE_MS
 
 # A worker that has just published is not heard of before it is ready.
@@ -31,8 +31,9 @@ class Published:
 class InForce:
     """A field for each worker process. Those long gone are forgotten when another one starts."""
 
-    def __init__(self, client: Server) -> None:
+    def __init__(self, client: Server, clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock
 
     def publish(self, worker: str, settings: Mapping[str, Value]) -> None:
         """This worker starts with these."""
@@ -73,8 +74,7 @@ class InForce:
         return heard is not None and float(heard) >= now_ms - ALIVE_MS
 
     def _now_ms(self) -> int:
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return now_ms(self._client, self._clock)
 
 
 def _read(item: dict[str, Any]) -> Published:

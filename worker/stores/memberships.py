@@ -1,7 +1,7 @@
 """Desired and acknowledged values of every user, the due lists, and the claims on them.
 
-Each method is one script: it happens as a whole or not at all, on the server's clock (a test
-may give another). The scripts are the only writers, and hold the rules; see `lua/state.lua`.
+Each method is one script: it happens as a whole or not at all, on the server's clock. The scripts
+are the only writers, and hold the rules; see `lua/state.lua`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,10 +15,9 @@ from worker.durations import to_ms
 from worker.pipeline.ingest import Ingested
 from worker.pipeline.outcome import Verdict
 from worker.pipeline.schedule import Lane
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts, Step
-from worker.stores.server import Server
 from worker.stores.terms import Terms
 
 _LIST = {Lane.REALTIME: "rt", Lane.BATCHED: "bt"}
@@ -124,20 +123,11 @@ class AttributeTrace:
 class Memberships:
     """The state of one deployment's users, by partition."""
 
-    def __init__(
-        self,
-        client: Server,
-        terms: Terms,
-        rulebook: Rulebook | None = None,
-        clock: Callable[[], int] | None = None,
-        epoch: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, terms: Terms, rulebook: Rulebook) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._terms = terms
-        self._rulebook = rulebook or Rulebook(client, clock, epoch)
-        self._clock = clock
-        self._epoch = epoch
+        self._rulebook = rulebook
 
     def _as_published(
         self, is_stale: Callable[[Any], bool], script: str, partition: int, *args: object
@@ -145,15 +135,12 @@ class Memberships:
         """Run a script that refuses a version of the rules that is not the published one; then
         read them, and repeat."""
         for _ in range(_TRIES):
-            result = self._run(script, partition, *args, self._rulebook.version(partition))
+            version = self._rulebook.version(partition)
+            result = self._scripts.on_partition(script, partition, *args, version)
             if not is_stale(result):
                 return result
             self._rulebook.read(partition)
         raise RulesUnsteady(f"The rules of partition {partition} changed {_TRIES} times in a row.")
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        now = self._clock() if self._clock else None
-        return self._scripts.on_partition(script, prefix(partition), now, *args)
 
     def accept(
         self,
@@ -197,7 +184,7 @@ class Memberships:
 
     def refuse_envelope(self, partition: int, entry_id: str, reason: str) -> bool:
         """Move an entry to the dead letters, whole. False if it was no longer pending."""
-        return bool(self._run("refuse_envelope", partition, entry_id, reason))
+        return bool(self._scripts.on_partition("refuse_envelope", partition, entry_id, reason))
 
     def count_door(
         self, partition: int, entry_id: str, counts: dict[str, int], samples: Sequence[object]
@@ -205,12 +192,14 @@ class Memberships:
         """Count what was refused or skipped at the door, and acknowledge the entry."""
         packed = msgpack.packb(list(counts.items()))
         sampled = msgpack.packb(samples)
-        counted = self._run("door", partition, entry_id, packed, sampled, self._terms.journal_bytes)
+        counted = self._scripts.on_partition(
+            "door", partition, entry_id, packed, sampled, self._terms.journal_bytes
+        )
         return bool(counted)
 
     def look(self, partition: int, lane: Lane, full: int, token: str) -> Look:
         """See whether there is a request to fill; the asker may become the gatherer of crumbs."""
-        result = self._run("look", partition, lane.code, full, token)
+        result = self._scripts.on_partition("look", partition, lane.code, full, token)
         return Look(result[0].decode(), int(result[1]), int(result[2]))
 
     def claim(
@@ -228,7 +217,7 @@ class Memberships:
         With the same id it returns the same claim. No users: there was nothing to take, or the
         server turned out to be another one, of which the names may mean something else.
         """
-        epoch = self._epoch()
+        epoch = self._rulebook.epoch()
         raw, left = self._as_published(
             lambda given: given[1] == -1,
             "claim",
@@ -250,7 +239,8 @@ class Memberships:
                 (self._rulebook.attribute(partition, value[0], epoch), value[1]) for value in values
             )
             users.append(ClaimedUser(user, named))
-        return Claim(claim_id, tuple(users) if epoch == self._epoch() else (), left, epoch)
+        is_same_server = epoch == self._rulebook.epoch()
+        return Claim(claim_id, tuple(users) if is_same_server else (), left, epoch)
 
     def settle(
         self,
@@ -315,7 +305,7 @@ class Memberships:
             )
             for user, values in sent
         ]
-        forgotten, owned = self._run(
+        forgotten, owned = self._scripts.on_partition(
             "recall",
             partition,
             msgpack.packb(told),
@@ -341,8 +331,7 @@ class Memberships:
     ) -> Step[Settled]:
         step = self._scripts.step_on_partition(
             "settle",
-            prefix(partition),
-            self._clock() if self._clock else None,
+            partition,
             claim_id,
             msgpack.packb(named),
             to_ms(self._terms.gap),
@@ -404,12 +393,13 @@ class Memberships:
         -1 if the letter is gone or is no user's.
         """
         packed = msgpack.packb([letter_id])
-        letters, due = self._run("replay", partition, packed, to_ms(self._terms.gap), 0, "")
+        gap = to_ms(self._terms.gap)
+        letters, due = self._scripts.on_partition("replay", partition, packed, gap, 0, "")
         return int(due) if letters else -1
 
     def trace(self, partition: int, user_id: str) -> list[AttributeTrace]:
         """Everything known of one user; empty for a user never seen. Changes nothing."""
-        raw = self._run("trace", partition, user_id, to_ms(self._terms.gap))
+        raw = self._scripts.on_partition("trace", partition, user_id, to_ms(self._terms.gap))
         return [
             AttributeTrace(
                 attribute=name,

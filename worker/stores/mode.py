@@ -14,7 +14,6 @@ from typing import Literal
 
 from worker.stores.keys import MODE
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 
 Mode = Literal["live", "shadow"]
 Adopt = Literal["trust", "forget"]
@@ -65,9 +64,9 @@ def step(stored: str, wanted: Mode, adopt: Adopt | None) -> Step:
 class ModeStore:
     """The stored mode; one for the deployment."""
 
-    def __init__(self, client: Server) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
 
     def read(self) -> StoredMode:
         """As it is now."""

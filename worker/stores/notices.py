@@ -6,13 +6,13 @@ posts, and a notice leaves only when it was taken or given up.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 
 from worker.pipeline.notices import Notice
 from worker.stores.keys import NOTICES, SAID, SENDER, UNSENT, WEBHOOK
-from worker.stores.server import Server
+from worker.stores.server import Clock, Server, now_ms
 
 _KEPT = 200
 _WAITING = 100
@@ -43,18 +43,15 @@ class Unsent:
 
 
 class Notices:
-    """`clock` is the server's unless a test gives another."""
+    """Their times are of the server's clock, or of `clock`."""
 
-    def __init__(self, client: Server, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, client: Server, clock: Clock | None = None) -> None:
         self._client = client
         self._clock = clock
 
     def now_ms(self) -> int:
         """The server's clock."""
-        if self._clock:
-            return self._clock()
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return now_ms(self._client, self._clock)
 
     def first(self, names: Sequence[str], for_ms: int) -> list[str]:
         """Those of these names that nobody has asked for within their time; it begins now."""

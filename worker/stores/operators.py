@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from worker.durations import to_ms
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
 
@@ -47,7 +47,7 @@ class Operators:
 
     def note(self, by: str, what: str, why: str = "") -> None:
         """Write down what was done to the whole deployment; in the first partition's journal."""
-        self._run("note", 0, self._journal_bytes, by, what, why)
+        self._scripts.on_partition("note", 0, self._journal_bytes, by, what, why)
 
     def replay(self, partition: int, ids: Sequence[str], by: str) -> tuple[int, int]:
         """Lift the marks of users' letters: (letters replayed, values that are due again).
@@ -55,7 +55,9 @@ class Operators:
         The newest value is sent; a letter that a newer change has outdated only goes away.
         """
         packed = msgpack.packb(list(ids))
-        letters, due = self._run("replay", partition, packed, self._gap_ms, self._journal_bytes, by)
+        letters, due = self._scripts.on_partition(
+            "replay", partition, packed, self._gap_ms, self._journal_bytes, by
+        )
         return int(letters), int(due)
 
     def requeue(
@@ -73,7 +75,7 @@ class Operators:
         False, and nothing done, if one of them is gone. Raises InboxIsFull.
         """
         packed = msgpack.packb(list(ids))
-        done = self._run(
+        done = self._scripts.on_partition(
             "requeue", partition, packed, envelope, changes, high_water, self._journal_bytes, by
         )
         if done < 0:
@@ -82,7 +84,9 @@ class Operators:
 
     def drop(self, partition: int, ids: Sequence[str], by: str) -> int:
         """Throw letters away for good. Returns how many were still there."""
-        return int(self._run("drop", partition, msgpack.packb(list(ids)), self._journal_bytes, by))
+        packed = msgpack.packb(list(ids))
+        dropped = self._scripts.on_partition("drop", partition, packed, self._journal_bytes, by)
+        return int(dropped)
 
     def actions(self, partition: int = 0, count: int = 100) -> Iterator[Action]:
         """What the journal still holds of operators, the newest first, at most `count`."""
@@ -97,9 +101,6 @@ class Operators:
             if len(entries) < 500:
                 return
             before = f"({entries[-1][0].decode()}"
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        return self._scripts.on_partition(script, prefix(partition), None, *args)
 
 
 def _action(at_ms: int, body: Any) -> Action:

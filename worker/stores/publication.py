@@ -25,7 +25,6 @@ from worker.stores.keys import ORDERS, REGISTRY, key
 from worker.stores.retirements import Held, Retirements
 from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 
 
 class ChangedMeanwhile(Exception):
@@ -92,16 +91,13 @@ _TRIES = 10
 
 
 class Publication:
-    """`clock` is the server's unless a test gives another."""
+    """Publishes, takes orders, and has partitions follow."""
 
-    def __init__(
-        self, client: Server, rulebook: Rulebook, clock: Callable[[], int] | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, scripts: Scripts, rulebook: Rulebook) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._rulebook = rulebook
-        self._retirements = Retirements(client, rulebook)
-        self._scripts = Scripts(client)
-        self._clock = clock
+        self._retirements = Retirements(scripts.client, rulebook)
 
     # --- what is published
 
@@ -156,7 +152,8 @@ class Publication:
         if stored == text:
             return False
         if text:
-            fields: dict[str, object] = {"fault": text, "fault_by": by, "fault_at": self._now_ms()}
+            at = self._scripts.now_ms()
+            fields: dict[str, object] = {"fault": text, "fault_by": by, "fault_at": at}
             self._client.hset(REGISTRY, mapping=fields)
         else:
             self._client.hdel(REGISTRY, "fault", "fault_by", "fault_at")
@@ -166,7 +163,7 @@ class Publication:
 
     def disable(self, name: str, by: str, why: str = "") -> None:
         """Record the key's changes and send nothing, until it is enabled. Raises RetiredKey."""
-        self._order(name, lambda _: Order(True, "", by, why, self._now_ms()))
+        self._order(name, lambda _: Order(True, "", by, why, self._scripts.now_ms()))
 
     def enable(self, name: str) -> None:
         """Take a disabling back: what differs is sent. What the file says of the key counts again.
@@ -186,7 +183,7 @@ class Publication:
         self._order(
             name,
             lambda rule: Order(
-                False, value, by, why, self._now_ms(), rule.lane, rule.every, rule.attribute
+                False, value, by, why, self._scripts.now_ms(), rule.lane, rule.every, rule.attribute
             ),
         )
 
@@ -214,7 +211,7 @@ class Publication:
         """
         for _ in range(_TRIES):
             stored = self._client.hget(key(partition, "meta"), "registry") or b""
-            if not self.version() or stored.decode() == self.version():
+            if self.version() in ("", stored.decode()):
                 return None
             published, orders = self._read_both()
             before = self._rulebook.read(partition)
@@ -262,15 +259,7 @@ class Publication:
         return _published(registry), read_orders(orders)
 
     def _publish(self, generation: int, *args: str) -> bool:
-        now = self._clock() if self._clock else ""
-        version = self._scripts.alone("publish", [REGISTRY, ORDERS], generation, *args, now)
-        return bool(version)
-
-    def _now_ms(self) -> int:
-        if self._clock:
-            return self._clock()
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return bool(self._scripts.alone("publish", [REGISTRY, ORDERS], generation, *args))
 
 
 def _closed(rules: Rules, orders: Mapping[str, Order]) -> list[str]:

@@ -11,9 +11,8 @@ from typing import Any
 import msgpack
 
 from worker.pipeline.rules import Effect, LaneTerms, Rule, Rules
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +27,13 @@ class Page:
 
 
 class Rulebook:
-    """Safe to use from many threads: a page is replaced as a whole."""
+    """Safe to use from many threads: a page is replaced as a whole. `epoch`: the server's, see
+    identity.py."""
 
-    def __init__(
-        self,
-        client: Server,
-        clock: Callable[[], int] | None = None,
-        epoch: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
-        self._clock = clock
-        self._epoch = epoch
+    def __init__(self, scripts: Scripts, epoch: Callable[[], int] = lambda: 0) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
+        self.epoch = epoch
         # By the server's epoch, too: another server may have forgotten ids and given them anew.
         self._pages: dict[tuple[int, int], Page] = {}
 
@@ -65,7 +59,7 @@ class Rulebook:
 
     def read(self, partition: int, epoch: int | None = None) -> Page:
         """Read the rules as they are published now, and go by them."""
-        epoch = self._epoch() if epoch is None else epoch
+        epoch = self.epoch() if epoch is None else epoch
         with self._client.pipeline(transaction=True) as together:
             together.hget(key(partition, "meta"), "registry")
             together.hgetall(key(partition, "names"))
@@ -94,8 +88,7 @@ class Rulebook:
         listed = [(name, msgpack.packb(_stored(rule))) for name, rule in rules.of.items()]
         done = self._scripts.on_partition(
             "registry",
-            prefix(partition),
-            self._clock() if self._clock else None,
+            partition,
             "*" if instead_of is None else instead_of,
             version,
             msgpack.packb(rules.lanes),
@@ -106,7 +99,7 @@ class Rulebook:
         return bool(done)
 
     def _page(self, partition: int, epoch: int | None = None) -> Page:
-        epoch = self._epoch() if epoch is None else epoch
+        epoch = self.epoch() if epoch is None else epoch
         return self._pages.get((epoch, partition)) or self.read(partition, epoch)
 
 

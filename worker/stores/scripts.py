@@ -2,6 +2,8 @@
 
 Scripts are sent by digest and loaded when the server does not know them. Nothing is sent
 twice: the client has no retries, because a late reply would be asked for again.
+
+A script goes by the server's clock, and asks for it itself: that costs no round trip.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from typing import Any, Generic, TypeVar
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError, ResponseError
 
-from worker.stores.server import Server
+from worker.stores.keys import prefix
+from worker.stores.server import Clock, Server, now_ms
 
 # The server ran a script and refused it; what it had not written it will not write.
 ScriptFailed = ResponseError
@@ -23,6 +26,8 @@ _FLAGS = "#!lua flags=allow-oom\n"
 # What only reads runs on a read-only server, too, and with its memory full.
 _READS = "#!lua flags=no-writes\n"
 _READERS = frozenset({"trace"})
+# Scripts that stand by themselves, and to whom it does not matter how late it is.
+_TIMELESS = frozenset({"lift"})
 
 
 Answer = TypeVar("Answer")
@@ -80,27 +85,29 @@ def text(name: str) -> str:
 
 
 class Scripts:
-    """Scripts bound to one client."""
+    """Scripts bound to one client. With a `clock`, a test's, they go by that one."""
 
-    def __init__(self, client: Server) -> None:
-        self._client = client
+    def __init__(self, client: Server, clock: Clock | None = None) -> None:
+        self.client = client
+        self._clock = clock
         self._known: dict[str, Script] = {}
         # Read now: files that an upgrade replaces must not meet a process that is still running.
         for file in (files("worker.stores") / "lua").iterdir():
             _source(file.name.removesuffix(".lua"))
 
-    def on_partition(self, name: str, prefix: str, now: int | None, *args: Any) -> Any:
-        """Run a script of one partition, with the shared state functions in front of it."""
-        return self.step_on_partition(name, prefix, now, *args).run()
+    def now_ms(self) -> int:
+        """The time that scripts go by; see `server.now_ms`."""
+        return now_ms(self.client, self._clock)
 
-    def step_on_partition(self, name: str, prefix: str, now: int | None, *args: Any) -> Step[Any]:
+    def on_partition(self, name: str, partition: int, *args: Any) -> Any:
+        """Run a script of one partition, with the shared state functions in front of it."""
+        return self.step_on_partition(name, partition, *args).run()
+
+    def step_on_partition(self, name: str, partition: int, *args: Any) -> Step[Any]:
         """The same, prepared."""
-        script = self._known.get(name)
-        if script is None:
-            script = self._client.register_script(_flags(name) + _source("state") + _source(name))
-            self._known[name] = script
-        clock = "" if now is None else now
-        return Step(script, [f"{prefix}ledger"], [prefix, clock, *args], _as_it_is)
+        script = self._script(name, lambda: _flags(name) + _source("state") + _source(name))
+        start = prefix(partition)
+        return Step(script, [f"{start}ledger"], [start, self._now(), *args], _as_it_is)
 
     def alone(self, name: str, keys: list[str], *args: Any) -> Any:
         """Run a script that stands by itself."""
@@ -108,11 +115,18 @@ class Scripts:
 
     def step_alone(self, name: str, keys: list[str], *args: Any) -> Step[Any]:
         """The same, prepared."""
-        script = self._known.get(name)
-        if script is None:
-            script = self._client.register_script(_FLAGS + _source(name))
-            self._known[name] = script
-        return Step(script, keys, list(args), _as_it_is)
+        script = self._script(name, lambda: text(name))
+        now = () if name in _TIMELESS else (self._now(),)
+        return Step(script, keys, [*now, *args], _as_it_is)
+
+    def _script(self, name: str, source: Callable[[], str]) -> Script:
+        if name not in self._known:
+            self._known[name] = self.client.register_script(source())
+        return self._known[name]
+
+    def _now(self) -> int | str:
+        """As scripts are given it: '' is the server's clock."""
+        return self._clock() if self._clock else ""
 
 
 def _as_it_is(answer: Any) -> Any:

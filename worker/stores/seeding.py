@@ -4,18 +4,16 @@ Users are gone through by SCAN, page by page; a cursor is good for one run of th
 so it is kept with the run's id. Doing a page again changes nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import msgpack
 
 from worker.durations import to_ms
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
-from worker.stores.server import Server
 from worker.stores.terms import Terms
 
 PAGE = 1_000  # keys looked at in one SCAN, users in one script
@@ -70,18 +68,11 @@ class Progress:
 class Seeding:
     """The acknowledged side of one deployment."""
 
-    def __init__(
-        self,
-        client: Server,
-        terms: Terms,
-        rulebook: Rulebook | None = None,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, terms: Terms, rulebook: Rulebook) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._terms = terms
-        self._rulebook = rulebook or Rulebook(client, clock)
-        self._clock = clock
+        self._rulebook = rulebook
 
     # --- going through users
 
@@ -113,10 +104,10 @@ class Seeding:
         found: list[Unread] = []
         for at in range(0, len(users), PAGE):
             packed = msgpack.packb(users[at : at + PAGE])
-            answer = msgpack.unpackb(self._run("seed", partition, packed, ""))
+            answer = self._scripts.on_partition("seed", partition, packed, "")
             found += [
                 Unread(user, {id_: self._rulebook.attribute(partition, id_) for id_ in ids})
-                for user, ids in answer
+                for user, ids in msgpack.unpackb(answer)
             ]
         return found
 
@@ -135,7 +126,7 @@ class Seeding:
         What a request of ours settled meanwhile stays. Counted and applied in one step.
         """
         counts = {"users": asked, "no_profile": no_profile, "requests": 1}
-        values, equal, to_send, left = self._run(
+        values, equal, to_send, left = self._scripts.on_partition(
             "seed",
             partition,
             msgpack.packb(readings),
@@ -190,9 +181,7 @@ class Seeding:
         """Make unknown what was acknowledged within this span: (users, values) it concerned."""
         packed = msgpack.packb(users)
         gap = to_ms(self._terms.gap)
-        found = self._run("forget", partition, packed, from_ms, until_ms, gap, int(only_count))
+        found = self._scripts.on_partition(
+            "forget", partition, packed, from_ms, until_ms, gap, int(only_count)
+        )
         return int(found[0]), int(found[1])
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        now = self._clock() if self._clock else None
-        return self._scripts.on_partition(script, prefix(partition), now, *args)

@@ -6,7 +6,7 @@ so of several workers that do the same step one wins, and a worker that is kille
 nothing. A cursor is good for one run of the server: in another one the sweep begins anew.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgpack
 
 from worker.durations import to_ms
 from worker.pipeline.rules import Work
-from worker.stores.keys import key, prefix
+from worker.stores.keys import key
 from worker.stores.scripts import Scripts
 from worker.stores.server import Server
 from worker.stores.terms import Terms
@@ -55,17 +55,10 @@ class Sweep:
 class Sweeps:
     """Begins, does and shows them. `at_once`: users (or keys) looked at in one step."""
 
-    def __init__(
-        self,
-        client: Server,
-        terms: Terms,
-        clock: Callable[[], int] | None = None,
-        at_once: int = 250,
-    ) -> None:
-        self._client = client
-        self._scripts = Scripts(client)
+    def __init__(self, scripts: Scripts, terms: Terms, at_once: int = 250) -> None:
+        self._client = scripts.client
+        self._scripts = scripts
         self._terms = terms
-        self._clock = clock
         self._at_once = at_once
 
     # --- beginning
@@ -90,7 +83,7 @@ class Sweeps:
     def _begin(
         self, partition: int, work: Work, name: str, since_ms: int, by: str, why: str
     ) -> bool:
-        begun = self._run(
+        begun = self._scripts.on_partition(
             "begin", partition, work, name, since_ms, self._terms.journal_bytes, by, why
         )
         return bool(begun)
@@ -125,7 +118,7 @@ class Sweeps:
         run, after, users = self._scan(partition, sweep, int(sweep.cursor))
         if run != sweep.run and sweep.cursor != "0":
             run, after, users = self._scan(partition, sweep, 0)
-        done = self._run(
+        done = self._scripts.on_partition(
             "sweep",
             partition,
             sweep.name,
@@ -159,7 +152,7 @@ class Sweeps:
         users = self._users(partition, found)
         sweep = {"work": work, "id": id_.decode(), "since": since_ms, "value": value}
         gap = to_ms(self._terms.gap)
-        users_changed, points = self._run(
+        users_changed, points = self._scripts.on_partition(
             "sweep", partition, "", msgpack.packb(sweep), "", "", "", msgpack.packb(users), gap
         )
         return int(after), int(users_changed), int(points)
@@ -188,10 +181,6 @@ class Sweeps:
     def _users(self, partition: int, names: Iterable[bytes]) -> list[str]:
         start = key(partition, "u:")
         return [name.decode().removeprefix(start) for name in names]
-
-    def _run(self, script: str, partition: int, *args: object) -> Any:
-        now = self._clock() if self._clock else None
-        return self._scripts.on_partition(script, prefix(partition), now, *args)
 
 
 def _sweep(partition: int, name: str, raw: Mapping[str, Any]) -> Sweep:

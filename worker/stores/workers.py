@@ -4,7 +4,7 @@ import os
 import socket
 
 from worker.stores.keys import TICKS, WORKERS
-from worker.stores.server import Server
+from worker.stores.server import Clock, Server, now_ms
 
 ALIVE_MS = 10_000
 
@@ -15,10 +15,11 @@ def this_process() -> str:
 
 
 class Workers:
-    """Heartbeats by the server's clock."""
+    """Heartbeats by the server's clock, or by `clock`."""
 
-    def __init__(self, client: Server) -> None:
+    def __init__(self, client: Server, clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock
 
     def beat(self, name: str) -> None:
         """This worker is alive; those silent for long are forgotten."""
@@ -44,5 +45,4 @@ class Workers:
         return None if found is None else max(0, self._now_ms() - int(found))
 
     def _now_ms(self) -> int:
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return now_ms(self._client, self._clock)

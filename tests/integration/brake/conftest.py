@@ -14,7 +14,6 @@ import pytest
 from tests.integration.stores.conftest import START, TERMS, World, make_world, quick
 from worker.audiences.registry_file import RegistryFile
 from worker.contract import key
-from worker.delivery import Tools
 from worker.flow import Flow, FlowPolicy
 from worker.forgetting import Forgetting
 from worker.observe.noted import Noted
@@ -28,15 +27,11 @@ from worker.recollection import Recollection
 from worker.reload import Reload
 from worker.stores.bells import Bells
 from worker.stores.budget import Budget
-from worker.stores.deletions import Deletions
-from worker.stores.erasure import Erasure
 from worker.stores.flips import Flips
 from worker.stores.identity import ServerIdentity
 from worker.stores.notices import Notices
-from worker.stores.publication import Publication
-from worker.stores.rulebook import Rulebook
-from worker.stores.sweeps import Sweeps
 from worker.sweeping import Sweeping
+from worker.tools import Tools
 from worker.watch import Courier, CourierPolicy, Watch
 
 __all__ = ["make_world", "quick"]
@@ -94,10 +89,9 @@ class Deployment(World):
         """The worker is started (again), with these settings changed."""
         self.terms = replace(self.terms, **terms)
         World.__post_init__(self)
-        clock: Callable[[], int] = lambda: self.now  # noqa: E731
-        self.budget = Budget(self.client, self.terms, clock)
+        self.budget = Budget(self.scripts, self.terms)
         self.flips = Flips(self.client)
-        self.notices = Notices(self.client, clock)
+        self.notices = Notices(self.client, lambda: self.now)
         noted = Noted()
         self.record = Recorder([self.facts.append, noted])
         courier = None
@@ -128,22 +122,9 @@ class Deployment(World):
         ring: Callable[[str, int], None] = lambda task, partition: self.rung.append(  # noqa: E731
             (task, partition)
         )
-        forgetting = Forgetting(
-            Deletions(self.client, self.terms, clock=clock),
-            Erasure(self.client, clock),
-            self.record,
-            lambda: self.now / 1000,
-        )
-        rulebook = Rulebook(self.client, clock)
-        reload = Reload(
-            NoFile(Path()),
-            Publication(self.client, rulebook, clock),
-            self.record,
-            "here",
-        )
-        sweeping = Sweeping(
-            Sweeps(self.client, self.terms, clock), self.record, tools.clock, tools.wait
-        )
+        forgetting = Forgetting(self.deletions, self.erasure, self.record, tools.clock)
+        reload = Reload(NoFile(Path()), self.publication, self.record, "here")
+        sweeping = Sweeping(self.sweeps, self.record, tools.clock, tools.wait)
         self.flow = Flow(
             tools, self.inbox, bells, self.watch, ring, FlowPolicy(), forgetting, reload, sweeping
         )

@@ -30,12 +30,12 @@ from producer.refusals import ProducerRefused
 from tests.integration.conftest import RealServer, free_port
 from worker.bootstrap import Engine, make_engine
 from worker.contract import Change, Changes, inbox_key, key, ledger_key
-from worker.delivery import Tools
 from worker.flow import Flow
 from worker.observe.logs import log_fact
 from worker.pipeline.facts import Fact
 from worker.pipeline.schedule import Lane
 from worker.settings import Settings
+from worker.tools import Tools
 
 __all__ = ["free_port"]
 
@@ -266,14 +266,14 @@ class Deployment:
             **{f"PERSONA_SYNC_{k.upper()}": v for k, v in ours.items() if v is not None},
         }
 
-    def worker(self, **changes: Any) -> Worker:
-        """A worker of this deployment, settings changed by name."""
+    def worker(self, clock: Callable[[], int] | None = None, **changes: Any) -> Worker:
+        """A worker of this deployment, settings changed by name; `clock` (ms) for the server's."""
         rung: list[tuple[str, int]] = []
 
         def ring(task: str, partition: int) -> None:
             rung.append((task, partition))
 
-        made = Worker(make_engine(self.settings(**changes), ring), rung)
+        made = Worker(make_engine(self.settings(**changes), ring, clock), rung)
         self._workers.append(made)
         return made
 

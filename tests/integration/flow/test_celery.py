@@ -149,6 +149,27 @@ def test_worker_and_beat_deliver_end_to_end_and_stop_within_seconds_mid_load(
     beat.end()
 
 
+def test_a_worker_outlives_a_server_that_may_not_write(
+    deployment: Deployment, start: Start
+) -> None:
+    """A failover in which the server is a replica for a while, who is also the broker: the worker
+    is not heard of, says so once, and goes on as before when it is over."""
+    worker, beat = start(), start(beat=True)
+    workers = "ps1:{a}:workers"
+    eventually(lambda: deployment.client.zcard(workers), 15, "the worker")
+    deployment.client.replicaof("127.0.0.1", "1")  # nobody is there
+    try:
+        eventually(lambda: "heartbeat_failed" in worker.said(), 10, "a beat that is refused")
+    finally:
+        deployment.client.replicaof("NO", "ONE")
+    eventually(lambda: "heartbeat_heard" in worker.said(), 10, "a beat that is taken")
+    deployment.put("u", vip=True)
+    eventually(lambda: deployment.sandbox.attributes("u") == {"vip": True}, 15, "the value")
+    assert worker.said().count("heartbeat_failed") == 1
+    assert worker.is_running
+    assert beat.is_running
+
+
 def test_rule_18_realtime_is_delivered_soon_while_batched_holds_its_threads(
     deployment: Deployment, start: Start
 ) -> None:

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import orjson
 import pytest
 
 from producer.envelopes import Addressed
 from tests.integration.flow.support import Deployment, Worker, eventually
 from worker.contract import Deletion, TaskName, inbox_key, key
 from worker.pipeline.reply import Reply, Trouble
+from worker.pipeline.schedule import Lane
+from worker.stores.keys import DELETE_PERMITS
 
 DELETE = "/users/delete"
 _numbers = count(1)
@@ -318,6 +322,93 @@ class TestInBraze:
         worker.stores.allowance.release()
         work_until(worker, lambda: waiting(worker) == 0)
 
+    def test_pause_that_comes_while_waiting_for_permission_is_seen(
+        self, deployment: Deployment
+    ) -> None:
+        """An operator's pause is of everything, whichever endpoint had permission meanwhile."""
+        worker = forwarding(deployment)
+        forwarding_of = worker.flow._forgetting.forwarding
+        assert forwarding_of is not None
+        wait = forwarding_of._tools.wait
+
+        def paused_meanwhile(seconds: float) -> bool:
+            if seconds > 0:
+                worker.stores.allowance.hold("me", "moving")
+            return wait(seconds)
+
+        forwarding_of._tools = replace(forwarding_of._tools, wait=paused_meanwhile)
+        delete(deployment, "u")
+        worker.accept()
+        allowance = worker.stores.delete_allowance
+        for n in range(allowance.policy.burst):
+            allowance.reserve(f"other{n}", Lane.REALTIME, 0)
+            allowance.give_back(f"other{n}")
+        assert worker.flow.forward_deletes(0).ended == "paused"
+        assert worker.stores.allowance.destination().stop == "operator"
+        assert asked(deployment) == 0
+        assert deployment.client.zcard(DELETE_PERMITS) == 0
+        worker.stores.allowance.release()
+        forwarding_of._tools = replace(forwarding_of._tools, wait=wait)
+        work_until(worker, lambda: waiting(worker) == 0)
+
+    def test_pause_that_comes_while_refusals_are_traced_is_seen(
+        self, deployment: Deployment
+    ) -> None:
+        """Halves do not go out into an operator's pause; their users are asked for after it."""
+        worker = forwarding(deployment)
+        forwarding_of = worker.flow._forgetting.forwarding
+        assert forwarding_of is not None
+        real = forwarding_of._braze
+
+        class Pausing:
+            def delete(self, user_ids: Any, *, total: Any = None) -> Reply:
+                worker.stores.allowance.hold("me", "moving")
+                return Reply(status=400, body=b'{"message": "no such thing"}')
+
+            probe = real.probe
+
+        forwarding_of._braze = Pausing()
+        delete(deployment, "u", "v")
+        worker.accept()
+        tally = worker.flow.forward_deletes(0)
+        assert (tally.requests, tally.again) == (1, 2)
+        assert deployment.client.zcard(DELETE_PERMITS) == 0
+        forwarding_of._braze = real
+        worker.stores.allowance.release()
+        work_until(worker, lambda: waiting(worker) == 0)
+
+    def test_who_was_named_is_refused_once(self, deployment: Deployment) -> None:
+        """A reply that names one and not another: the named one ends, only the others go again."""
+        worker = forwarding(deployment)
+        forwarding_of = worker.flow._forgetting.forwarding
+        assert forwarding_of is not None
+        real, groups = forwarding_of._braze, []
+
+        class NamesOne:
+            def delete(self, user_ids: Any, *, total: Any = None) -> Reply:
+                groups.append(list(user_ids))
+                if len(groups) > 1:
+                    return real.delete(user_ids, total=total)
+                errors = [
+                    {"type": "no such id", "input_array": "external_ids", "index": 0},
+                    {"type": "something else"},
+                ]
+                said = {"message": "success", "errors": errors}
+                return Reply(status=201, body=orjson.dumps(said))
+
+            probe = real.probe
+
+        forwarding_of._braze = NamesOne()
+        users = [f"u{n}" for n in range(4)]
+        delete(deployment, *users)
+        worker.accept()
+        work_until(worker, lambda: waiting(worker) == 0)
+        first, *later = groups
+        assert sorted(user for group in later for user in group) == sorted({*users} - {first[0]})
+        assert sum(fact.refused for fact in worker.facts_named("deletes_asked")) == 1
+        (letter,) = worker.stores.dead_letters.read(0)
+        assert (letter.user_id, worker.stores.forwards.taken(1)) == (first[0], 3)
+
     def test_shadow_asks_nobody_and_keeps_the_queue(self, deployment: Deployment) -> None:
         """In shadow mode nothing is sent; going live, the deletions go out."""
         shadow = deployment.worker(
@@ -338,6 +429,9 @@ class TestInBraze:
         assert worker.flow.forward_deletes(0).requests == 1
         assert asked(deployment) == 0
         assert worker.stores.delete_allowance.destination().stop == "invalid_key_or_wrong_instance"
+        # Who keeps the key in a file is sent to that file.
+        (stopped,) = worker.facts_named("deletes_stopped")
+        assert "PERSONA_SYNC_BRAZE_API_KEY_FILE and" in stopped.todo
         deployment.key_file.write_text(key_text)
         work_until(worker, lambda: waiting(worker) == 0)
 

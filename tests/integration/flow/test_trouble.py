@@ -255,6 +255,23 @@ def test_rule_17_after_a_429_nobody_asks_before_the_time(form: str, deployment: 
     assert_normal(deployment, workers[0])
 
 
+def test_rule_17_wait_that_comes_with_a_server_error_is_kept(deployment: Deployment) -> None:
+    """A 503 that says for how long is believed the first time, too, and narrows nobody yet."""
+    workers = [deployment.worker(), deployment.worker()]
+    deployment.sandbox.fault("status", status=503, headers={"Retry-After": "1"})
+    publish(deployment, 1)
+    with deployment.threads(*crew(workers, 2)):
+        eventually(deployment.is_idle, 10, "idleness")
+    refused, *later = deployment.sandbox.requests()
+    assert later
+    assert all(item["at"] - refused["at"] >= 0.95 for item in later)
+    slowed = [fact for worker in workers for fact in worker.facts_named("destination_slowed")]
+    assert [(fact.reason, fact.failures) for fact in slowed] == [("status_503", 1)]
+    assert 1.0 <= slowed[0].seconds <= 1.1
+    assert_normal(deployment, workers[0])
+    deployment.assert_right()
+
+
 @pytest.mark.parametrize("form", ["epoch", pytest.param("delta", marks=pytest.mark.slow)])
 def test_rule_17_real_limit_is_met_without_many_429s(form: str, deployment: Deployment) -> None:
     """What is left of a window, as the replies say it, is shared out; few requests are refused."""
@@ -367,3 +384,37 @@ def test_server_error_between_permission_and_report_gives_the_place_back(
     deployment.drain(worker)
     # The gatherer's place, if it was left behind, is free again after 3 s at the latest.
     assert time.monotonic() - began < 4
+
+
+def test_server_error_before_a_second_request_gives_the_place_back(
+    deployment: Deployment, worker: Worker
+) -> None:
+    """Nor by one that failed with users in hand, once it had permission to go on with them."""
+    memberships = worker.tools.memberships
+
+    class Broken:
+        """Whether somebody was deleted cannot be asked."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(memberships, name)
+
+        def has_lost(self, *_: Any) -> Any:
+            raise ConnectionError("away")
+
+    deployment.sandbox.fault("status", status=413)
+    publish(deployment, 2)
+    worker.accept()
+    worker.change_tools(memberships=Broken())
+
+    def fails() -> bool:
+        try:
+            worker.flush()
+        except ConnectionError:
+            return True
+        return False
+
+    eventually(fails, 3, "the failure")
+    assert deployment.client.zcard(PERMITS) == 0
+    worker.change_tools(memberships=memberships)
+    deployment.drain(worker)
+    deployment.assert_right()

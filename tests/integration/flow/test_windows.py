@@ -46,12 +46,7 @@ class Hours:
 
     def worker(self, **settings: Any) -> Worker:
         """A worker that lives by this clock."""
-        worker = self.deployment.worker(**settings)
-        stores = worker.stores
-        for store in (stores.memberships, stores.rulebook, stores.publication, stores.sweeps):
-            store._clock = self.now  # type: ignore[attr-defined]
-        stores.allowance._clock = self.now
-        return worker
+        return self.deployment.worker(self.now, **settings)
 
     def settle(self, worker: Worker) -> None:
         """Work until nothing is in the inbox, due, held or in flight, and no sweep is left."""

@@ -89,19 +89,19 @@ class World:
     LANES = LANES
 
     def __post_init__(self) -> None:
-        clock: Callable[[], int] = lambda: self.now  # noqa: E731
-        self.rulebook = Rulebook(self.client, clock)
-        self.publication = Publication(self.client, self.rulebook, clock)
-        self.sweeps = Sweeps(self.client, self.terms, clock, self.at_once)
+        scripts = self.scripts = Scripts(self.client, lambda: self.now)
+        self.rulebook = Rulebook(scripts)
+        self.publication = Publication(scripts, self.rulebook)
+        self.sweeps = Sweeps(scripts, self.terms, self.at_once)
         self.books = AudienceBooks(self.client, self.rulebook)
-        self.memberships = Memberships(self.client, self.terms, self.rulebook, clock)
+        self.memberships = Memberships(scripts, self.terms, self.rulebook)
         self.inbox = Inbox(self.client, self.takeover_ms)
-        self.allowance = Allowance(self.client, self.policy, clock)
+        self.allowance = Allowance(scripts, self.policy)
         self.dead_letters = DeadLetters(self.client)
         self.journal = Journal(self.client)
-        self.deletions = Deletions(self.client, self.terms, self.deletion, clock)
-        self.erasure = Erasure(self.client, clock)
-        self.forwards = Forwards(self.client, self.terms.lease, clock=clock)
+        self.deletions = Deletions(scripts, self.terms, self.deletion)
+        self.erasure = Erasure(scripts)
+        self.forwards = Forwards(scripts, self.terms.lease)
         self.inbox.prepare(0)
         self.declare()
 
@@ -341,7 +341,7 @@ class World:
 
     def break_accept(self, at: int | None) -> None:
         """Let the accept script fail before it applies its `at`-th user; None mends it."""
-        known: Scripts = self.memberships._scripts
+        known = self.scripts
         known._known.pop("accept", None)
         if at is None:
             return

@@ -40,14 +40,14 @@ class Asker:
         verdicts = tuple(ItemVerdict(verdict) for verdict in items)
         outcome = Outcome(verdicts, Then.NOTHING, course, "why", **more)
         final = sum(v in (Verdict.DELIVERED, Verdict.DEAD) for v in items)
-        return self.world.allowance.report(
+        return self.world.allowance.reporting(
             permit or f"p{self.asked}",
             outcome,
             status="200",
             objects=len(items),
             key_print="k",
             final=final,
-        )
+        ).run()
 
     def hint(self, remaining: int, reset_in: float, limit: int = 100) -> None:
         """A reply that says what is left of the window."""

@@ -9,8 +9,9 @@ from worker.audiences.registry import read_registry
 from worker.pipeline.rules import Work
 from worker.pipeline.schedule import Lane
 from worker.stores.memberships import Memberships
-from worker.stores.publication import NameHeld, RetiredKey
+from worker.stores.publication import NameHeld, Publication, RetiredKey
 from worker.stores.rulebook import Rulebook
+from worker.stores.scripts import Scripts
 
 HOUR = 3_600_000
 LINGER = 200
@@ -32,13 +33,13 @@ class TestStale:
         world.publish(registry("key: vip, attribute: old_name"))
         world.say(world.change("u", "vip", True, world.now))
         assert world.rulebook.attribute(0, "1") == "old_name"
-        other = Rulebook(world.client)
+        other = Rulebook(world.scripts)
         before, world.rulebook.put = world.rulebook.version(0), other.put
         # Published by somebody else: this process still knows the old page.
         world.publication._rulebook = other
         world.publish(registry("key: vip, attribute: new_name"))
         assert world.rulebook.version(0) == before
-        refused = world.memberships._run(
+        refused = world.scripts.on_partition(
             "claim", 0, "c0", "r", 75, 10**6, 30_000, 5_000, "me", "", "", before
         )
         assert refused == [None, -1]
@@ -49,7 +50,7 @@ class TestStale:
         """The entry of a worker with old rules is applied once, by the new ones."""
         world.publish(REALTIME)
         world.rulebook.read(0)
-        Rulebook(world.client).put(0, "other", world.rulebook.read(0).rules)
+        Rulebook(world.scripts).put(0, "other", world.rulebook.read(0).rules)
         world.rulebook._pages[0, 0] = world.rulebook._pages[0, 0].__class__(
             "gone", world.rulebook._pages[0, 0].rules, {}, {}
         )
@@ -61,7 +62,7 @@ class TestStale:
     def test_rule_21_every_worker_goes_by_the_published_rules(self, world: Any) -> None:
         """A process that never saw the file sends under the published name."""
         world.publish(registry("key: vip, attribute: seg_vip"))
-        stranger = Memberships(world.client, world.terms, clock=lambda: world.now)
+        stranger = Memberships(world.scripts, world.terms, Rulebook(world.scripts))
         world.say(world.change("u", "vip", True, world.now))
         world.later(LINGER)
         claim = stranger.claim(0, Lane.REALTIME, "c", "me", objects=75, size=10**6)
@@ -103,8 +104,8 @@ class TestPublishing:
 
         def go(text: str) -> None:
             with quick.client() as client:
-                book = Rulebook(client)
-                publication = type(world.publication)(client, book)
+                scripts = Scripts(client)
+                publication = Publication(scripts, Rulebook(scripts))
                 publication.publish(read_registry(text), text, "host")
                 publication.catch_up(0)
 

@@ -25,8 +25,8 @@ class Process:
         self.path = folder / f"{host}.yaml"
         self.path.write_text(text)
         self.said: list[facts.Fact] = []
-        self.book = Rulebook(world.client)
-        publication = Publication(world.client, self.book, lambda: world.now)
+        self.book = Rulebook(world.scripts)
+        publication = Publication(world.scripts, self.book)
         file = RegistryFile(self.path)
         self.reload = Reload(file, publication, self.said.append, host, pace=Pace(10, 2.0))
         self.reload.begin()
