@@ -70,7 +70,7 @@ class AudienceStanding:
         if self.sweeps or self.state in ("behind", "over_budget"):
             return 0
         if self.state == "retired":
-            return 0 if self.book.pending else 1
+            return 0 if self.book.pending and not self.book.rule.shadowed else 1
         return 1 if self.state in ("disabled", "shadowed") else 2
 
     @property
@@ -89,6 +89,9 @@ class AudienceStanding:
         order, left = self.book.order, many(self.book.pending, "user")
         if order and order.retired:
             still = f"; {left} still to be sent{self._when()}" if self.book.pending else ""
+            if writer := self.book.rule.shadowed:
+                unsent = f": {left} not sent the last value" if self.book.pending else ""
+                still = f"; shadowed by {writer}{unsent}"
             return f"retired at {order.retired} by {order.by}{_because(order)}{still}"
         if self.book.rule.shadowed:
             waits = f"; {self._behind()}" if self.book.pending else ""
@@ -280,7 +283,10 @@ def _every(book: AudienceBook, lanes: LaneTerms) -> str:
 
 
 def _due(book: AudienceBook, flushed_ms: int) -> int | None:
-    """When those who wait longest are due; a flush by hand brings that forward."""
+    """When those who wait longest are due; a flush by hand brings that forward. None if nothing of
+    it is sent."""
+    if not book.rule.enabled:
+        return None
     if book.oldest_ms is not None and book.next_flush_ms and book.oldest_ms <= flushed_ms:
         return min(flushed_ms, book.next_flush_ms)
     return book.next_flush_ms

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from console.standing import iso
+from console.instants import iso
 from worker.audiences.cadence import Decision, Lane, Policy, Reason
 from worker.audiences.query.tree import Query
 from worker.durations import format_duration, to_ms

@@ -2,27 +2,12 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+from console.refused import Refused
 from worker.audiences.query.errors import QueryError
 from worker.audiences.query.parse import parse_audience, parse_trait
 from worker.audiences.query.tree import Kind
 from worker.audiences.registry import Registry, WrongRegistry
-
-
-class Refused(Exception):
-    """The message is for people; `details` and the code are for programs."""
-
-    def __init__(
-        self, exit_code: int, code: str, message: str, reason: str, **details: Any
-    ) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-        self._error = {"code": code, "reason": reason, **details}
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of `audiences explain --json`."""
-        return {"error": self._error}
 
 
 def query_refused(error: QueryError, kind: Kind, is_trait: bool) -> Refused:
@@ -74,4 +59,4 @@ def not_declared(key: str, registry: Registry, path: Path) -> Refused:
         said += f" Did you mean {' or '.join(near)}?"
     else:
         said += " What is not declared is realtime. `persona-sync audiences list` shows the keys."
-    return Refused(1, "not_declared", said, said, near=near)
+    return Refused(1, "not_declared", said, near=near)

@@ -7,16 +7,15 @@ import json
 import re
 import sys
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-if TYPE_CHECKING:
-    from redis.exceptions import ResponseError
-
-    from worker.settings import NothingRunning
+from console.options import plain_typer
+from console.refused import Refused
+from console.trouble import expected_trouble
 
 
 class _Subcommand(NamedTuple):
@@ -31,7 +30,7 @@ SUBCOMMANDS = {
     ),
     "up": _Subcommand(
         "console.commands.up:up_command",
-        "Run everything on this machine: server, HTTP producer, workers, beat.",
+        "Run everything here: server, workers, beat, HTTP producer.",
     ),
     "send": _Subcommand(
         "console.commands.sending:send_command",
@@ -43,7 +42,7 @@ SUBCOMMANDS = {
     ),
     "status": _Subcommand(
         "console.commands.status:status_command",
-        "Say what waits, what was delivered, and how the destination is.",
+        "Say what waits, what was delivered, and how Braze is.",
     ),
     "trace": _Subcommand(
         "console.commands.trace:trace_command",
@@ -55,11 +54,11 @@ SUBCOMMANDS = {
     ),
     "seed": _Subcommand(
         "console.commands.seeding:seed_command",
-        "Read from Braze what it holds already, and send only the rest.",
+        "Read from Braze what it holds, and send only the rest.",
     ),
     "check": _Subcommand(
         "console.commands.checking:check_command",
-        "Look at settings, server, Braze and workers; say what to do about what is wrong.",
+        "Say what is wrong, and what to do about it.",
     ),
     "pause": _Subcommand(
         "console.commands.pausing:pause_command",
@@ -75,11 +74,11 @@ SUBCOMMANDS = {
     ),
     "resync": _Subcommand(
         "console.commands.resyncing:resync_command",
-        "Send what Braze is believed to hold once more; says first what that costs.",
+        "Send values once more; says first what that costs.",
     ),
     "audiences": _Subcommand(
         "console.commands.audiences:app",
-        "See which audiences are realtime, which batched, and why; disable or retire one.",
+        "See which are realtime, and why; disable or retire one.",
     ),
     "dead-letters": _Subcommand(
         "console.commands.dead_letters:app",
@@ -105,16 +104,24 @@ class _Lazy(TyperGroup):
         return name, _load(str(name), SUBCOMMANDS[str(name)]), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run it. What it was given wrongly is said in words of ours, not of a library; with
-        --json by a document, too."""
+        """Run it. Why it gives no answer is said on standard error, and with --json by a document
+        on standard output, too. What it was given wrongly is said in words of ours."""
         wants_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
+        except Refused as refused:
+            _say(refused, wants_json)
+            raise typer.Exit(refused.exit_code) from None
+        except typer.Abort:
+            if wants_json:
+                said = "It was not confirmed: nothing is done."
+                _print_document(Refused(1, "not_confirmed", said))
+            raise
         except _USAGE_ERROR as error:
             if isinstance(error, typer.BadParameter):
                 error.message = in_plain_words(error.message)
             if wants_json:
-                print(_error_document("wrong_use", error.format_message()))
+                _print_document(Refused(2, "wrong_use", error.format_message()))
             raise
 
 
@@ -122,7 +129,7 @@ def _load(name: str, subcommand: _Subcommand) -> Any:
     module, _, attribute = subcommand.place.partition(":")
     found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
-        single = _plain_typer()
+        single = plain_typer()
         single.command(name)(found)
         found = single
     return get_command(found)
@@ -144,18 +151,7 @@ _BOUND = re.compile(
 )
 
 
-def _plain_typer(**options: Any) -> typer.Typer:
-    """No markup, so that what a user typed is shown as it is; no tracebacks with values."""
-    return typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        **options,
-    )
-
-
-app = _plain_typer(cls=_Lazy, no_args_is_help=True)
+app = plain_typer(cls=_Lazy, no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -175,13 +171,21 @@ def _options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Keep Braze profiles in step with Segment audiences."""
+    """Keep Braze profiles in step with Segment audiences.
+
+    To see it work: `persona-sync demo`. Exit codes: 0 fine, 1 bad news, 2 wrong use or wrong
+    settings, 130 Ctrl-C. With --json whatever goes wrong is a document, too: `error`, with `code`
+    and `reason`.
+    """
 
 
 def main() -> None:
-    """Run the command. Exits 0: fine, 1: the answer is bad news, 2: wrong use or settings."""
+    """Run the command. Exits 0: fine, 1: the answer is bad news, 2: wrong use or settings, 130:
+    Ctrl-C."""
+    wants_json = "--json" in sys.argv
     if any(_is_no_text(argument) for argument in sys.argv[1:]):
-        print("An argument is not UTF-8; user ids and keys are.", file=sys.stderr)
+        said = "An argument is not UTF-8; user ids and keys are."
+        _say(Refused(2, "wrong_use", said), wants_json)
         sys.exit(2)
     try:
         app()
@@ -190,14 +194,18 @@ def main() -> None:
         if trouble is None:
             raise
         code, sentence = trouble
-        if "--json" in sys.argv:
-            print(_error_document("wrong_use" if code == 2 else "trouble", sentence))
-        print(sentence, file=sys.stderr)
+        _say(Refused(code, "wrong_use" if code == 2 else "trouble", sentence), wants_json)
         sys.exit(code)
 
 
-def _error_document(code: str, reason: str) -> str:
-    return json.dumps({"error": {"code": code, "reason": reason}})
+def _say(refused: Refused, wants_json: bool) -> None:
+    if wants_json:
+        _print_document(refused)
+    print(refused, file=sys.stderr)
+
+
+def _print_document(refused: Refused) -> None:
+    print(json.dumps(refused.as_json()))
 
 
 def _is_no_text(argument: str) -> bool:
@@ -206,60 +214,6 @@ def _is_no_text(argument: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def expected_trouble(error: Exception) -> tuple[int, str] | None:
-    """Exit code and sentence for trouble that a user can mend; None for a defect of ours."""
-    if any(_is_a(error, kind) for kind in _WRONG_USE):
-        return 2, str(error)
-    if _is_a(error, "worker.settings:NothingRunning"):
-        from console.up_lock import nothing_running_said
-
-        return 1, nothing_running_said(cast("NothingRunning", error))
-    if any(_is_a(error, kind) for kind in _BAD_NEWS):
-        return 1, str(error)
-    if _is_a(error, "redis.exceptions:ResponseError"):
-        from console.checks.refusals import refusal_said
-
-        said = refusal_said(cast("ResponseError", error))
-        if said is not None:
-            return 1, said
-    for kind in _SERVER_TROUBLE:
-        if _is_a(error, kind):
-            from console.paper import without_login
-
-            return 1, (
-                f"The Redis server does not answer as it should: {without_login(str(error))}. "
-                "See that it runs and that PERSONA_SYNC_REDIS_URL, or PERSONA_SYNC_DATA_DIR for "
-                "the embedded one, is right."
-            )
-    return None
-
-
-# The messages of these are written for the user.
-_WRONG_USE = (
-    "worker.settings:WrongSettings",
-    "worker.braze.instances:UnknownInstance",
-    "worker.audiences.registry:WrongRegistry",
-)
-_BAD_NEWS = (
-    "worker.stored:UnfitServer",
-    "console.local_server:ServerFailed",
-    "worker.stores.publication:RetiredKey",
-    "worker.stores.publication:ChangedMeanwhile",
-)
-_SERVER_TROUBLE = (
-    "redis.exceptions:ConnectionError",  # refused logins and loading servers are among these
-    "redis.exceptions:TimeoutError",
-    "kombu.exceptions:OperationalError",
-)
-
-
-def _is_a(error: Exception, place: str) -> bool:
-    """Is it of that class? A module that was never imported has raised nothing."""
-    module, _, name = place.partition(":")
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(error, kind)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ class Cost:
 
 def pace_of(deployment: Deployment) -> tuple[int, float]:
     """Users in a request and requests in a second, as all workers are allowed now."""
-    objects = int(deployment.setting("braze_objects_per_request"))
+    objects = int(deployment.number("braze_objects_per_request"))
     smaller = deployment.stores.allowance.destination().most_objects
-    rate = deployment.setting("braze_requests_per_second")
+    rate = deployment.number("braze_requests_per_second")
     return min(objects, smaller or objects), rate
 
 

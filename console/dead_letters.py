@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from console.standing import iso
+from console.instants import iso
 from worker.contract import Change, ChangeClass, Changes
 from worker.durations import to_ms
 from worker.stores.dead_letters import DeadLetter, DeadLetters

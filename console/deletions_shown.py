@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+from console.destination import CONNECTED, as_shown, state_said
 from console.instants import iso
 from worker.stored import Stores
 
 
-def deletions(stores: Stores, partitions: int, now_ms: int) -> dict[str, Any]:
+def deletions(stores: Stores, partitions: int, mode: str, now_ms: int) -> dict[str, Any]:
     """For `status`. `waiting`: deletions that Braze has not taken yet; no user is named."""
     counts = stores.deletions.counts(partitions, now_ms)
-    state, reason, until = stores.delete_allowance.destination().state(now_ms)
     return {
         "users": counts.deleted,
         "suppressed": counts.suppressed,
         "erasing": counts.erasing,
         "forwarded": stores.forwards.taken(partitions),
         "waiting": stores.forwards.waiting(partitions),
-        "braze": {"state": state, "reason": reason, "until": iso(until) if until else None},
+        "braze": as_shown(stores.delete_allowance.destination(), mode, now_ms),
     }
 
 
@@ -31,8 +31,8 @@ def deletion_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "deleted", said
     if found["waiting"] or found["forwarded"]:
         said = f"{found['forwarded']:,} taken by Braze, {found['waiting']:,} waiting"
-        if found["waiting"] and found["braze"]["state"] != "connected":
-            said += f" ({found['braze']['state']}: {found['braze']['reason']})"
+        if found["waiting"] and found["braze"]["state"] != CONNECTED:
+            said += f" ({state_said(**found['braze'])})"
         yield "profiles", said
 
 

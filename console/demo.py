@@ -22,8 +22,8 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from console.audiences_listed import Row, read_seen, rows, undeclared
+from console.child_process import die_with_parent
 from console.standing import Standing, read_standing
-from console.supervisor import die_with_parent
 from worker.audiences.registry import load_registry
 from worker.pipeline.schedule import Lane
 from worker.settings import NothingRunning, Settings

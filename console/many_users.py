@@ -1,6 +1,5 @@
 """How commands that concern many users go: the cost first, then the question, then the progress."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from console.deployment import Deployment
-from console.obstacles import Obstacle, obstacles, server_away
+from console.obstacles import Obstacle, obstacles, server_away, what_holds
 from console.paper import for_people, many
 from console.sweeps_shown import SweepShown, read_sweeps
 from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
@@ -42,18 +41,6 @@ def shown_with(title: str, rows: Sequence[tuple[str, str]], as_json: bool) -> No
     for name, said in rows:
         table.add_row(f"  {name}", said)
     for_people(stderr=as_json).print(table)
-
-
-def asked(question: str, yes: bool) -> bool:
-    """True if it is to be done. Without a terminal nobody is asked, and nothing is done.
-
-    Raises click's Abort for a no.
-    """
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        return False
-    return typer.confirm(question, abort=True, err=True)
 
 
 def dry_run_over(report: dict[str, Any], said: str, as_json: bool) -> None:
@@ -98,26 +85,30 @@ class Under:
     def look(self) -> Look:
         """How far it is. Over if all is sent, or if what is left needs a person or another day."""
         deployment = self.deployment
-        self.in_the_way = obstacles(deployment)
-        lasting = any(not one.passes for one in self.in_the_way)
         self.sweep = self._of_mine()
-        if self.sweep is None:
-            return Look("waiting for a worker to take it up", 0, None, lasting)
-        if self.sweep.done_ms is None:
-            said = f"{self.sweep.users:,} users looked at, {self.sweep.changed:,} concerned"
-            return Look(said, self.sweep.users, self.sweep.total, lasting)
+        if self.sweep is None or self.sweep.done_ms is None:
+            self.in_the_way = obstacles(deployment)
+            return self._look_at(self.sweep)
         self.left = deployment.outstanding(self.key, self.sweep.done_ms)
         self.most = max(self.most, self.left.users, self.sweep.points)
-        if self.left.users and self.left.over >= self.left.users:
-            said = f"the data points of today are spent: {many(self.left.over, 'user')} held"
-            self.in_the_way.append(Obstacle("over_budget", said, "They go at 00:00 UTC."))
-            lasting = True
+        self.in_the_way = what_holds(deployment, self.key, self.left)
         said = f"{many(self.left.users, 'user')} to be sent"
         said += "".join(f"; {one.said}" for one in self.in_the_way)
+        is_over = not self.left.users or self._is_stuck
         if not self.left.users:
             self.in_the_way = []
-        is_over = not self.left.users or lasting
         return Look(said, self.most - self.left.users, self.most, is_over)
+
+    def _look_at(self, sweep: SweepShown | None) -> Look:
+        """While users are gone through."""
+        if sweep is None:
+            return Look("waiting for a worker to take it up", 0, None, self._is_stuck)
+        said = f"{sweep.users:,} users looked at, {sweep.changed:,} concerned"
+        return Look(said, sweep.users, sweep.total, self._is_stuck)
+
+    @property
+    def _is_stuck(self) -> bool:
+        return any(not one.passes for one in self.in_the_way)
 
     def _of_mine(self) -> SweepShown | None:
         found = read_sweeps(self.deployment.stores, self.deployment.partitions)

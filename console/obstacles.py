@@ -5,13 +5,14 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from console.audiences_refused import Refused
 from console.checks.running import TICK_LATE_MS
 from console.deployment import Deployment
+from console.destination import destination_state, state_said
 from console.instants import iso
-from console.paper import without_login
-from console.standing import destination_state, state_said
+from console.paper import many, without_login
+from console.refused import Refused
 from worker.stores.audience_books import AudienceBook
+from worker.stores.outstanding import Outstanding
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,21 @@ def obstacles(deployment: Deployment) -> list[Obstacle]:
     return found
 
 
+def what_holds(deployment: Deployment, key: str | None, left: Outstanding) -> list[Obstacle]:
+    """Those, and what keeps these who are left of a key (None: of all) from being sent."""
+    found = obstacles(deployment)
+    if not left.users:
+        return found
+    if left.over >= left.users:
+        said = f"the data points of today are spent: {many(left.over, 'user')} held"
+        todo = "They go at 00:00 UTC; `persona-sync check` says which setting to raise."
+        found.append(Obstacle("over_budget", said, todo))
+    book = deployment.books().get(key) if key else None
+    if book and (not_sent := why_not_sent(book)) is not None:
+        found.append(not_sent)
+    return found
+
+
 def server_away(error: RedisError) -> Obstacle:
     """Whoever watched is told that the server no longer answers."""
     said = f"the Redis server does not answer: {without_login(str(error))}"
@@ -78,7 +94,7 @@ def server_away(error: RedisError) -> Obstacle:
 def why_not_sent(book: AudienceBook) -> Obstacle | None:
     """Why nothing of an audience is sent, if it is not to be; None if it is."""
     if book.order and book.order.retired:
-        return None  # its last value is sent, whatever was said before
+        return _why_no_last_value(book)
     if book.order and book.order.is_disabled:
         why = f" ({book.order.why})" if book.order.why else ""
         said = f"nothing of {book.key} is sent: it was disabled by {book.order.by}{why}"
@@ -92,3 +108,19 @@ def why_not_sent(book: AudienceBook) -> Obstacle | None:
         said = f"nothing of {book.key} is sent: it has `enabled: false` in audiences.yaml"
         return Obstacle("disabled", said, todo)
     return None
+
+
+def _why_no_last_value(book: AudienceBook) -> Obstacle | None:
+    """A retired key gets its last value whatever else was said of it, if its name is its own."""
+    if not (writer := book.rule.shadowed):
+        return None
+    said = f"the last value of {book.key} is not sent: {writer} is sent under its name"
+    todo = f"It goes once {writer} has another attribute, or is no longer in audiences.yaml."
+    return Obstacle("shadowed", said, todo)
+
+
+def refuse_retired(book: AudienceBook) -> None:
+    """Raise Refused if the key is closed for good."""
+    if book.order and book.order.retired:
+        said = f"{book.key} was retired by {book.order.by}, and is closed for good."
+        raise Refused(1, "retired", said, value=book.order.retired)

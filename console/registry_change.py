@@ -10,7 +10,7 @@ from console.deployment import Deployment
 from console.instants import at_said, iso, span_said
 from console.paper import many
 from worker.audiences.registry import Registry
-from worker.durations import format_duration, parse_duration
+from worker.durations import format_duration
 from worker.pipeline.rules import Rule, Rules, Work, declared, effects, in_force
 from worker.pipeline.schedule import boundary_after
 from worker.stores.audience_books import AudienceBook
@@ -133,7 +133,8 @@ def change_of(deployment: Deployment, registry: Registry) -> Change | None:
     published, orders = stores.publication.read(), stores.publication.orders()
     if not published.generation:
         return None
-    registry = replace(registry, offset=_offset(deployment))
+    # The offset is part of what a version means.
+    registry = replace(registry, offset=deployment.span("batched_offset"))
     wanted = declared(registry)
     old = stores.rulebook.read(0).rules
     new = in_force(wanted.lanes, wanted.of, orders)
@@ -220,10 +221,3 @@ def _moved(old: Rules, new: Rules) -> Iterator[tuple[str, str]]:
 def _listed(names: list[str] | tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def _offset(deployment: Deployment) -> timedelta:
-    """The one that the workers run with: it is part of what a version means."""
-    rules = deployment.stores.in_force.latest()
-    found = rules.settings.get("batched_offset") if rules else None
-    return parse_duration(found) if isinstance(found, str) else deployment.settings.batched_offset

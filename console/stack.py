@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError
 
 from console.checks.running import TICK_LATE_MS
-from console.local_server import is_ready, where_to_look
+from console.data_folder import where_to_look
+from console.local_server import is_ready
 from console.supervisor import Part
 from worker.contract import CANNOT_START_CODE, QUEUES
 from worker.settings import NothingRunning, Settings, split_address

@@ -8,28 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.deletions_shown import deletions
+from console.destination import as_shown
 from console.instants import iso
 from console.notices_shown import shown as notices_shown
 from worker.audiences.registry import Registry
-from worker.pipeline.notices import in_words
 from worker.pipeline.schedule import Lane, boundary_after
 from worker.settings import Settings
 from worker.snapshot import LaneSnapshot, Snapshot, take
 from worker.stored import Stores
-from worker.stores.allowance import OPERATOR, Destination
 from worker.stores.budget import DAY_MS, Over
 from worker.stores.in_force import Published
-
-__all__ = [
-    "Standing",
-    "bounds_of",
-    "destination_state",
-    "iso",
-    "partitions_of",
-    "read_standing",
-    "state_said",
-    "stop_said",
-]
 
 NOTICES_SHOWN = 20
 
@@ -67,7 +55,7 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
             "in_force": {"worker": rules.worker, "since": iso(rules.at_ms)} if rules else None,
             "inbox": seen.inbox,
             "lanes": _lanes(seen, _lane_terms(stores, registry)),
-            "destination": _destination(seen),
+            "destination": as_shown(seen.destination, mode.mode, seen.now_ms),
             "budget": {
                 **bounds_of(stores, rules),
                 "today": stores.budget.today(partitions, seen.now_ms),
@@ -82,7 +70,7 @@ def read_standing(stores: Stores, registry: Registry, partitions: int) -> Standi
                 held={item.audience for item in over if item.users},
             ),
             "dead_letters": seen.dead_letters,
-            "deletions": deletions(stores, partitions, seen.now_ms),
+            "deletions": deletions(stores, partitions, mode.mode, seen.now_ms),
             "idle": not (seen.is_busy or any(item.users for item in over)),
             "ends": seen.balance.ends,
             "accepted": seen.balance.accepted,
@@ -130,11 +118,6 @@ def _age(lane: LaneSnapshot, now_ms: int, linger_ms: int) -> float | None:
     return max(0.0, round((now_ms - lane.first_due_ms + linger_ms) / 1e3, 3))
 
 
-def _destination(seen: Snapshot) -> dict[str, Any]:
-    state, reason, until = destination_state(seen.destination, seen.now_ms)
-    return {"state": state, "reason": reason, "until": iso(until) if until else None}
-
-
 def bounds_of(stores: Stores, rules: Published | None) -> dict[str, Any]:
     """The bounds that the workers keep to; before the first has started, those of the settings."""
     if rules is None:
@@ -152,24 +135,3 @@ def _held(over: Sequence[Over], now_ms: int) -> dict[str, Any]:
             {"audience": item.audience, "today": item.points, "users": item.users} for item in over
         ],
     }
-
-
-def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None, int | None]:
-    """The destination's own word, reason and end (ms); an operator's stop with who and why."""
-    state, reason, until = found.state(now_ms)
-    if found.stop == OPERATOR:
-        since = iso(found.stopped_at_ms) if found.stopped_at_ms else None
-        reason = stop_said(OPERATOR, found.by, found.why, since)
-    return state, reason, until
-
-
-def state_said(state: str, reason: str | None, until: str | None = None) -> str:
-    """A state for people: `slowed: its limit of requests is used up for now, until T`."""
-    why = f": {in_words(reason)}" if reason else ""
-    return f"{state}{why}" + (f", until {until}" if until else "")
-
-
-def stop_said(stop: str, by: str | None, why: str | None, since: str | None) -> str:
-    """A stop in words: `operator: WHY (by NAME, since T)`; who and why only an operator has."""
-    told = ", ".join([*([f"by {by}"] if by else []), *([f"since {since}"] if since else [])])
-    return in_words(stop) + (f": {why}" if why else "") + (f" ({told})" if told else "")

@@ -5,7 +5,6 @@ Each part has a session of its own, so a terminal's Ctrl-C reaches the superviso
 then stops the parts in order. On Linux a part ends even if the supervisor is killed.
 """
 
-import ctypes
 import os
 import selectors
 import signal
@@ -14,16 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 from typing import TextIO
+
+from console.child_process import die_with_parent, why_it_ended
+from console.part_output import Printer
+from console.restarts import RestartPolicy, Restarts
 
 _TICK_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
 _LONGEST_LINE = 65_536
 _COLORS = (36, 33, 32, 35, 34, 31)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -54,71 +56,6 @@ class Part:
         return self.look_at if isinstance(self.look_at, str) else self.look_at()
 
 
-@dataclass(frozen=True)
-class RestartPolicy:
-    """When a part that died is started again, and when it is given up."""
-
-    first_wait: timedelta = timedelta(milliseconds=500)
-    longest_wait: timedelta = timedelta(seconds=10)
-    settled_after: timedelta = timedelta(seconds=60)
-    deaths: int = 5
-    within: timedelta = timedelta(seconds=60)
-
-
-@dataclass
-class Restarts:
-    """One part's deaths so far, and what they mean. Times are of any clock that only rises."""
-
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
-    _in_a_row: int = 0
-    _died_at: list[float] = field(default_factory=list)
-
-    def died(self, started_at: float, now: float) -> float | None:
-        """Seconds to wait before the next start; None: it died too often, give it up."""
-        if now - started_at >= self.policy.settled_after.total_seconds():
-            self._in_a_row = 0
-            self._died_at.clear()
-        oldest = now - self.policy.within.total_seconds()
-        self._died_at = [at for at in self._died_at if at > oldest] + [now]
-        self._in_a_row += 1
-        if len(self._died_at) >= self.policy.deaths:
-            return None
-        doubled = self.policy.first_wait.total_seconds() * 2.0 ** min(self._in_a_row - 1, 30)
-        return min(doubled, self.policy.longest_wait.total_seconds())
-
-
-def why_it_ended(returncode: int) -> str:
-    """`exit code 3` or `killed by SIGKILL`, from what `Popen.returncode` holds."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
-    try:
-        return f"killed by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"killed by signal {-returncode}"
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """A `preexec_fn` that has the kernel send SIGTERM to the child when its parent is gone.
-
-    Linux only, None elsewhere. The kernel means the *thread* that started the child: start
-    children from one that lasts. It survives exec; grandchildren do not inherit it.
-    """
-    if sys.platform != "linux":
-        return None
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return None
-    parent = os.getpid()
-
-    def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # it was gone before the line above
-            os._exit(1)
-
-    return in_child
-
-
 class Supervisor:
     """Keeps the parts running until a signal, `stop_soon`, or a part that cannot be kept alive."""
 
@@ -135,7 +72,7 @@ class Supervisor:
         self._clock = clock
         self._stamp = stamp
         self._selector = selectors.DefaultSelector()
-        self._printer = _Printer(out or sys.stdout, max((len(p.name) for p in parts), default=0))
+        self._printer = Printer(out or sys.stdout, max((len(p.name) for p in parts), default=0))
         self._on_ready = on_ready
         self._children = [
             _Child(part, Restarts(policy or RestartPolicy()), _COLORS[place % len(_COLORS)])
@@ -374,27 +311,6 @@ class _Child:
             return self.process.poll() is not None
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.process.pid, flags) is not None
-
-
-class _Printer:
-    """Lines with the part's name before them; colored on a terminal."""
-
-    def __init__(self, out: TextIO, width: int) -> None:
-        self._out = out
-        self._width = width
-        self._colored = out.isatty() and not os.environ.get("NO_COLOR")
-        self.broken = False  # nobody reads any more
-
-    def line(self, name: str, text: str, color: int = 0) -> None:
-        prefix = f"{name:<{self._width}} | " if name else ""
-        if prefix and self._colored:
-            prefix = f"\033[{color}m{prefix}\033[0m"
-        encoding = self._out.encoding or "utf-8"
-        shown = f"{prefix}{text}".encode(encoding, "backslashreplace").decode(encoding)
-        try:
-            print(shown, file=self._out, flush=True)
-        except BrokenPipeError:
-            self.broken = True
 
 
 def _seconds(span: timedelta) -> float:

@@ -5,9 +5,11 @@ from redis.exceptions import RedisError
 from console.checks.braze import WAIT
 from console.checks.finding import Finding, all_unseen, bad, good, unseen
 from console.checks.rules import look_at_rules
+from console.destination import CONNECTED, SHADOW, as_shown, state_said
+from console.instants import iso
 from console.paper import many
 from console.registry_shown import registry_shown, still_said
-from console.standing import bounds_of, destination_state, iso, state_said
+from console.standing import bounds_of, partitions_of
 from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
 from worker.delivery import TODO
 from worker.pipeline.reply import Trouble
@@ -92,9 +94,9 @@ def _beat(stores: Stores, _: Settings) -> Finding:
 
 
 def _inbox(stores: Stores, settings: Settings) -> Finding:
-    sizes = [stores.inbox.size(partition) for partition in range(settings.partitions)]
+    sizes = [stores.inbox.size(partition) for partition in range(partitions_of(stores, settings))]
     fullest, now = max(sizes), stores.allowance.now_ms()
-    since = [at for p in range(settings.partitions) if (at := _oldest_ms(stores, p))]
+    since = [at for p in range(partitions_of(stores, settings)) if (at := _oldest_ms(stores, p))]
     age_ms = max(0, now - min(since, default=now))
     there = many(sum(sizes), "envelope")
     if sum(sizes):
@@ -115,7 +117,7 @@ def _oldest_ms(stores: Stores, partition: int) -> int | None:
 def _lanes(stores: Stores, settings: Settings) -> Finding:
     now = stores.allowance.now_ms()
     due, first = 0, now
-    for partition in range(settings.partitions):
+    for partition in range(partitions_of(stores, settings)):
         for lane in Lane:
             waiting = stores.memberships.waiting(partition, lane, now)
             due += waiting.due
@@ -141,12 +143,12 @@ def _bells(stores: Stores, settings: Settings) -> int | None:
 
 def _destination(stores: Stores, _: Settings) -> Finding:
     found, now = stores.allowance.destination(), stores.allowance.now_ms()
-    state, reason, until = destination_state(found, now)
-    if state == "connected":
-        if stores.mode.read().mode == "shadow":
-            return good("destination", "nothing is sent to it: this is a shadow")
-        return good("destination", "connected: nothing holds it back")
-    stands = state_said(state, reason, iso(until) if until else None)
+    shown = as_shown(found, stores.mode.read().mode, now)
+    state, reason, stands = shown["state"], shown["reason"], state_said(**shown)
+    if state == SHADOW:
+        return good("destination", stands)
+    if state == CONNECTED:
+        return good("destination", f"{stands}: nothing holds it back")
     if found.stop == OPERATOR:
         todo = "When what it was paused for is over: `persona-sync resume`."
     elif found.stop == "valve":
@@ -204,7 +206,7 @@ def _mode(stores: Stores, settings: Settings) -> Finding:
 
 
 def _budget(stores: Stores, settings: Settings) -> Finding:
-    now, partitions = stores.allowance.now_ms(), settings.partitions
+    now, partitions = stores.allowance.now_ms(), partitions_of(stores, settings)
     bounds = bounds_of(stores, stores.in_force.latest())
     over = [item for item in stores.budget.held(partitions, now) if item.users]
     if over:
@@ -227,6 +229,6 @@ def _budget(stores: Stores, settings: Settings) -> Finding:
 
 
 def _dead_letters(stores: Stores, settings: Settings) -> Finding:
-    count = sum(stores.dead_letters.size(p) for p in range(settings.partitions))
+    count = sum(stores.dead_letters.size(p) for p in range(partitions_of(stores, settings)))
     todo = "See why with `persona-sync dead-letters list --summary`; replay or drop them."
     return good("dead_letters", f"{count:,}", todo if count else None)

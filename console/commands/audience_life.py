@@ -10,27 +10,21 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from console.asking import asked
 from console.audience_standing import is_trait, registry_of
-from console.audiences_refused import Refused
 from console.costs import Cost, count, rows_of
-from console.deployment import Deployment, opened, refusals_said
+from console.deployment import Deployment, opened
 from console.instants import iso
-from console.many_users import Under, asked, counting, dry_run_over, shown_with
-from console.obstacles import why_not_sent
+from console.many_users import Under, counting, dry_run_over, shown_with
+from console.obstacles import refuse_retired, why_not_sent
+from console.options import AsJson, By, DryRun, Key, Wait, Why, Yes
 from console.paper import for_people, many
+from console.refused import Refused
 from console.who import one_line, this_operator
 from worker.pipeline.rules import Order, Work
 from worker.stores.audience_books import AudienceBook
 
 _TAKEN_UP_SECONDS = 5.0
-
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The audience's, or the trait's.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Shown by `status`.")]
-By = Annotated[
-    str | None,
-    typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 class Value(StrEnum):
@@ -43,13 +37,13 @@ class Value(StrEnum):
 def disable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = False) -> None:
     """Send nothing of an audience until `enable`. Its changes are recorded all the same.
 
-    Whatever audiences.yaml says meanwhile. Requests that are under way come to their end. Of a
-    key that is disabled already the reason stays, unless --why gives another. Exits 1 if it is
-    not in force yet.
+    That holds whatever audiences.yaml says meanwhile. Requests that are under way come to their
+    end. A key that is disabled already keeps its reason, unless --why gives another. Exits 1 if
+    it is not in force yet.
     """
-    with refusals_said(as_json), opened() as deployment:
+    with opened() as deployment:
         book, who, told = deployment.named(key), this_operator(by), one_line(why)
-        _refuse_retired(book)
+        refuse_retired(book)
         before = book.order
         stays = before if before and not told else None
         if stays is None:
@@ -74,13 +68,13 @@ def disable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = Fa
 
 
 def enable_command(key: Key, why: Why = "", by: By = None, as_json: AsJson = False) -> None:
-    """Take a disabling back: whatever differs from what Braze holds is sent.
+    """Take a disabling back: whatever Braze does not hold is sent.
 
     Exits 1 if audiences.yaml disables it, too, or if it is not in force yet.
     """
-    with refusals_said(as_json), opened() as deployment:
+    with opened() as deployment:
         book, who, told = deployment.named(key), this_operator(by), one_line(why)
-        _refuse_retired(book)
+        refuse_retired(book)
         was = book.order
         if was:
             deployment.stores.publication.enable(key)
@@ -106,27 +100,26 @@ def retire_command(
         Value, typer.Option("--set", help="What every user of it keeps: false, or nothing at all.")
     ],
     why: Why = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it costs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Watch until all is sent; Ctrl-C stops watching.")
-    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    wait: Wait = False,
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close a key for good: every user of it gets one last value, later changes are skipped.
+    """Close a key for good, with one last value for every user.
 
-    It says first what that costs, and asks. Without a terminal it needs --yes. Called again, it
-    shows how far it is.
+    Later changes are skipped. It says first what that costs, and asks; without a terminal it stops
+    there, unless --yes is given. Called again, it shows how far it is. Exits 1 if something stands
+    in the way of sending.
     """
-    with refusals_said(as_json), opened() as deployment:
+    with opened() as deployment:
         book = deployment.named(key)
         if book.order and book.order.retired:
             code = _go_on(deployment, book, book.order, value, wait, as_json)
             raise typer.Exit(code)
         _refuse_false_of_a_trait(deployment, key, value)
         if (not_sent := why_not_sent(book)) is not None and not as_json:
-            typer.echo(f"{not_sent.sentence} Its last value is sent all the same.", err=True)
+            typer.echo(f"{not_sent.sentence} {_last_value_said(deployment, book)}", err=True)
         with counting(as_json) as show:
             cost = count(deployment, Work.RETIRE, book, value=value.value, show=show)
         report: dict[str, Any] = {
@@ -163,7 +156,7 @@ def _go_on(
             f"{book.key} was retired at {order.retired} by {order.by}, for good; "
             f"it cannot be set to {value.value} any more."
         )
-        raise Refused(1, "retired", said, said, value=order.retired)
+        raise Refused(1, "retired", said, value=order.retired)
     if not as_json:
         at = iso(order.at_ms)
         typer.echo(f"{book.key} was retired at {order.retired} by {order.by}, {at}.")
@@ -189,6 +182,15 @@ def _show_cost(
     shown_with(f"retiring {book.key}: everybody who ever was in it {what}", rows, as_json)
 
 
+def _last_value_said(deployment: Deployment, book: AudienceBook) -> str:
+    """What becomes of the last value of a key of which nothing is sent now. What is declared
+    keeps its name before what is retired; see worker/pipeline/rules.py."""
+    writer = book.rule.shadowed
+    if writer in deployment.stores.publication.read().declared.of:
+        return f"Its last value waits until {writer} has another attribute, or is gone."
+    return "Its last value is sent all the same."
+
+
 def _say_what_to_remove(deployment: Deployment, key: str, as_json: bool) -> None:
     if key in deployment.stores.publication.read().declared.of and not as_json:
         typer.echo(f"Remove {key} from audiences.yaml: a changed file that names it is refused.")
@@ -199,19 +201,13 @@ def _refuse_false_of_a_trait(deployment: Deployment, key: str, value: Value) -> 
     registry = registry_of(deployment.stores.publication.read())
     if value is Value.FALSE and registry is not None and is_trait(registry, key):
         said = f"The trait {key} is no membership, so it retires at null: give --set null."
-        raise Refused(1, "trait", said, said)
+        raise Refused(1, "trait", said)
 
 
 def _already_said(key: str, before: Order, told: str) -> str:
     was = f"{key} was disabled already, by {before.by}"
     was += f" ({before.why})" if before.why else ""
     return f"{was}, {iso(before.at_ms)}" + ("; now the reason is yours" if told else "")
-
-
-def _refuse_retired(book: AudienceBook) -> None:
-    if book.order and book.order.retired:
-        said = f"{book.key} was retired by {book.order.by}, and is closed for good."
-        raise Refused(1, "retired", said, said, value=book.order.retired)
 
 
 def _ordered(order: Order | None) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Annotated
 
 import orjson
 import typer
@@ -11,12 +10,11 @@ from rich.table import Table
 
 from console.checks.everything import check_everything
 from console.checks.finding import Finding
+from console.options import AsJson
 from console.paper import for_people
 
 
-def check_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def check_command(as_json: AsJson = False) -> None:
     """Look at settings, server, Braze and workers. Changes nothing; exits 1 if something is bad.
 
     In JSON `ok` is true, false, or null for what could not be looked at; true with a `todo` is

@@ -14,7 +14,9 @@ from rich.table import Table
 
 from console.audiences_listed import Row, table_of
 from console.demo import Demo, DemoFailed
+from console.options import AsJson
 from console.paper import for_people
+from console.refused import Refused
 from console.standing import Standing
 from worker.settings import Settings
 
@@ -22,9 +24,9 @@ _LIMIT_SECONDS = 90.0
 
 
 def demo_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+    as_json: AsJson = False,
     stay: Annotated[
-        bool, typer.Option(help="Keep everything running afterwards, to look around.")
+        bool, typer.Option("--stay", help="Keep everything running afterwards, to look around.")
     ] = False,
 ) -> None:
     """Sync example data to a pretended Braze on this machine, and check every profile.
@@ -52,11 +54,9 @@ def demo_command(
             if stay:
                 _wait_for_interrupt()
     except DemoFailed as error:
-        print(f"persona-sync: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise Refused(1, "demo_failed", str(error)) from None
     except KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise Refused(130, "interrupted", "Stopped; nothing is left running.") from None
     raise typer.Exit(0 if facts["as_meant"] else 1)
 
 

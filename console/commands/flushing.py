@@ -3,20 +3,21 @@
 import time
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
 
 from console.costs import pace_of
-from console.deployment import Deployment, opened, refusals_said
+from console.deployment import Deployment, opened
 from console.instants import iso, span_said
-from console.obstacles import Obstacle, obstacles, server_away, why_not_sent
+from console.obstacles import Obstacle, obstacles, server_away, what_holds, why_not_sent
+from console.options import AsJson, By, Key, Wait, Why
 from console.paper import for_people, many
 from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
 from console.who import one_line, this_operator
 from worker.contract import inbox_key
-from worker.durations import parse_duration, to_ms
+from worker.durations import to_ms
 from worker.stores.audience_books import AudienceBook
 from worker.stores.keys import key as key_of
 from worker.stores.outstanding import Outstanding
@@ -25,23 +26,14 @@ _INBOX_SECONDS = 10.0
 
 
 def flush_command(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The audience's, or the trait's.")],
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Watch until it is up to date; Ctrl-C stops watching.")
-    ] = False,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept in the journal.")] = "",
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    key: Key, wait: Wait = False, why: Why = "", by: By = None, as_json: AsJson = False
 ) -> None:
     """Bring one audience up to date now: send all that waits for its boundary.
 
     Other audiences keep theirs. Exits 1 if something stands in the way of sending, or if Braze
     refused a user for good.
     """
-    with refusals_said(as_json), opened() as deployment:
+    with opened() as deployment:
         flush = Flush(deployment, deployment.named(key), this_operator(by), one_line(why))
         flush.begin()
         if wait and flush.has_begun:
@@ -50,7 +42,7 @@ def flush_command(
         if as_json:
             typer.echo(orjson.dumps(report).decode())
         else:
-            for_people().print(flush.said(waited=wait), soft_wrap=True)
+            for_people().print(flush.said(report, waited=wait), soft_wrap=True)
     if flush.was_left:
         raise typer.Exit(130)
     if report["in_the_way"] or report["dead"]:
@@ -94,7 +86,7 @@ class Flush:
         for partition in range(deployment.partitions):
             begun = deployment.stores.sweeps.flush(partition, key, self.by, self.why)
             self.has_begun = self.has_begun or begun
-        self._look_at_the_budget()
+        self.in_the_way = what_holds(deployment, key, self.now)
 
     def watch(self) -> None:
         """Until nothing is left, or until what is left needs a person or another day."""
@@ -107,8 +99,7 @@ class Flush:
 
     def _look(self) -> Look:
         self.now = self.deployment.outstanding(self.book.key, self.begun_ms)
-        self.in_the_way = obstacles(self.deployment)
-        self._look_at_the_budget()
+        self.in_the_way = what_holds(self.deployment, self.book.key, self.now)
         left, lasting = self.now.users, [one for one in self.in_the_way if not one.passes]
         said = f"{many(left, 'user')} left"
         if self.now.held:
@@ -117,12 +108,6 @@ class Flush:
         if not left:
             self.in_the_way = []
         return Look(said, self.before.users - left, self.before.users, not left or bool(lasting))
-
-    def _look_at_the_budget(self) -> None:
-        if self.now.users and self.now.over >= self.now.users:
-            said = f"the data points of today are spent: {many(self.now.over, 'user')} held"
-            todo = "They go at 00:00 UTC; `persona-sync check` says which setting to raise."
-            self.in_the_way.append(Obstacle("over_budget", said, todo))
 
     def _wait_for_the_inbox(self) -> None:
         deadline = time.monotonic() + _INBOX_SECONDS
@@ -164,7 +149,8 @@ class Flush:
         return self.now.sent - self.before.sent
 
     def report(self) -> dict[str, Any]:
-        """As a document."""
+        """As a document. Reads how it stands by now, so it is asked for once."""
+        not_applied = self._not_applied() > 0
         return {
             "audience": self.book.key,
             "lane": self.book.lane.value,
@@ -176,20 +162,21 @@ class Flush:
             "left": self.now.users,
             "held": self.now.held,
             "over_budget": self.now.over,
-            "not_applied": self._not_applied() > 0,
+            "not_applied": not_applied,
             "sent": self.sent,
             "dead": self.dead,
-            "up_to_date": not (self.now.users or self._not_applied() or self._is_server_away),
+            "up_to_date": not (self.now.users or not_applied or self._is_server_away),
             "seconds": round(time.monotonic() - self.started, 3),
             "in_the_way": [one.as_json() for one in self.in_the_way],
         }
 
-    def said(self, *, waited: bool) -> str:
-        """For people."""
-        return "\n".join([self._how_it_stands(waited), *(one.text for one in self.in_the_way)])
+    def said(self, report: dict[str, Any], *, waited: bool) -> str:
+        """The report for people."""
+        stands = self._how_it_stands(report, waited)
+        return "\n".join([stands, *(one.text for one in self.in_the_way)])
 
-    def _how_it_stands(self, waited: bool) -> str:
-        key, left, report = self.book.key, self.now.users, self.report()
+    def _how_it_stands(self, report: dict[str, Any], waited: bool) -> str:
+        key, left = self.book.key, report["left"]
         if not self.has_begun:
             if report["not_applied"]:
                 return f"{key}: nothing waits, but changes in the inbox are not applied yet."
@@ -198,7 +185,7 @@ class Flush:
             if any(not one.passes for one in self.in_the_way):
                 return f"{key}: {many(left, 'user')} to be sent as soon as that can be."
             return f"{key}: {self._forecast()} `persona-sync status` shows how far it is."
-        sent = f"{many(self.sent, 'data point')} sent in {report['seconds']:,.1f} s"
+        sent = f"{many(report['sent'], 'data point')} sent in {report['seconds']:,.1f} s"
         dead = f", refused by Braze for good: {report['dead']:,}" if report["dead"] else ""
         if not left and not self._is_server_away:
             return f"{key} is up to date: {sent}{dead}."
@@ -222,14 +209,8 @@ class Flush:
 
     def _gap_seconds(self) -> float:
         """How long the gap lasts that follows the last value of it which Braze took."""
-        return ((self.book.flushed_ms or 0) + self._gap_ms() - self.begun_ms) / 1000
-
-    def _gap_ms(self) -> int:
-        """As all workers keep it; before the first has started, as this shell would."""
-        rules = self.deployment.stores.in_force.latest()
-        found = rules.settings.get("same_attribute_gap") if rules else None
-        own = self.deployment.settings.same_attribute_gap
-        return to_ms(parse_duration(found) if isinstance(found, str) else own)
+        gap_ms = to_ms(self.deployment.span("same_attribute_gap"))
+        return ((self.book.flushed_ms or 0) + gap_ms - self.begun_ms) / 1000
 
     def _held_seconds(self) -> float:
         """Until the last that is held, of whatever audience, may go: at most so long."""

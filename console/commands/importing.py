@@ -1,13 +1,12 @@
 """`persona-sync import FILE`: a file of Segment messages into the inbox, with a progress bar."""
 
-import json as json_module
+import json
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,12 +14,13 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from console.options import AsJson
 from console.paper import for_people, many
+from console.refused import Refused
 from producer.file_import import PATIENCE, Imported, Progress, import_file
 from producer.lines import STANDARD_INPUT, BrokenInput
 from producer.patience import GaveUp
 from producer.publish import Producer
-from producer.refusals import ProducerRefused
 from worker.contract import REASONS
 from worker.durations import format_duration, parse_duration
 from worker.settings import Settings, read_address
@@ -30,7 +30,7 @@ def import_command(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="NDJSON, plain or gzip; - for standard input.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    as_json: AsJson = False,
     source: Annotated[
         str, typer.Option(metavar="NAME", help="The name by which these messages are shown later.")
     ] = "import",
@@ -44,7 +44,8 @@ def import_command(
 ) -> None:
     """Take in a file of Segment messages. Started again after a kill, it goes on.
 
-    Refused lines are written to FILE.refused.ndjson. Exits 1 if there are any.
+    Refused lines are written to FILE.refused.ndjson. Exits 1 if there are any, or if it had to
+    stop; it says how to go on.
 
     With --as-acknowledged nothing is sent for a value of which nothing else is known, so that an
     existing audience does not cost a data point for each member. What Braze has acknowledged to
@@ -75,12 +76,15 @@ def import_command(
                 patience=limit,
             )
     except KeyboardInterrupt:
-        _fail(f"Interrupted. {_how_to_resume(file, as_acknowledged)}", 130)
+        said = f"Interrupted. {_how_to_resume(file, as_acknowledged)}"
+        raise Refused(130, "interrupted", said) from None
     except (BrokenInput, GaveUp) as error:
-        _fail(f"{error} {_how_to_resume(file, as_acknowledged)}", 1)
-    except (ProducerRefused, OSError) as error:
-        _fail(str(error), 1)
-    if json:
+        code = "gave_up" if isinstance(error, GaveUp) else "broken_input"
+        said = f"{error} {_how_to_resume(file, as_acknowledged)}"
+        raise Refused(1, code, said) from None
+    except OSError as error:
+        raise Refused(1, "cannot_go_on", str(error)) from None
+    if as_json:
         print(_as_json(imported))
     else:
         _print_table(imported, is_alone=is_alone, as_acknowledged=as_acknowledged)
@@ -92,9 +96,9 @@ def _check(file: str) -> None:
         return
     path = Path(file)
     if not path.exists():
-        _fail(f"There is no file {file}.", 2)
+        raise Refused(2, "no_file", f"There is no file {file}.")
     if path.is_dir() or not os.access(path, os.R_OK):
-        _fail(f"{file} is a folder or cannot be read.", 2)
+        raise Refused(2, "cannot_read", f"{file} is a folder or cannot be read.")
 
 
 def _how_to_resume(file: str, as_acknowledged: bool) -> str:
@@ -102,11 +106,6 @@ def _how_to_resume(file: str, as_acknowledged: bool) -> str:
         return "Standard input cannot be resumed: save it as a file, and import that."
     option = " --as-acknowledged" if as_acknowledged else ""
     return f"To go on where it stopped: persona-sync import {shlex.quote(file)}{option}"
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    raise typer.Exit(code)
 
 
 @contextmanager
@@ -157,7 +156,7 @@ def _in_words(progress: Progress, rate: float) -> str:
 
 
 def _as_json(imported: Imported) -> str:
-    return json_module.dumps(
+    return json.dumps(
         {
             "read": imported.read,
             "accepted": imported.accepted,

@@ -1,26 +1,19 @@
 """`persona-sync pause` and `resume`: hold back everything that goes to Braze, and let it go."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
 
-from console.standing import destination_state, iso, stop_said
+from console.deployment import Deployment, opened
+from console.destination import CONNECTED, SHADOW, destination_shown, state_said, stop_said
+from console.instants import iso
+from console.options import AsJson, By, Why
 from console.who import one_line, this_operator
 from worker.pipeline.facts import DestinationResumed
-from worker.pipeline.notices import in_words, notice_of
-from worker.settings import Settings
-from worker.stored import Stores, make_fit_stores
+from worker.pipeline.notices import notice_of
 from worker.stores.allowance import OPERATOR, Destination
-from worker.stores.operators import Operators
 
-By = Annotated[
-    str | None,
-    typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 # What a resume does not mend by itself.
 _CAUSES = {
     "valve": "If Braze goes on refusing as many objects, the valve stops it again.",
@@ -30,32 +23,29 @@ _CAUSES = {
 _NEXT_REQUEST = "If the cause is still there, the next request stops it again."
 
 
-def pause_command(
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Shown by `status`.")] = "",
-    by: By = None,
-    as_json: AsJson = False,
-) -> None:
+def pause_command(why: Why = "", by: By = None, as_json: AsJson = False) -> None:
     """Send nothing to Braze until `resume`, from any worker. Changes are still accepted.
 
     Requests that are under way come to their end.
     """
-    with _opened(Settings.load()) as (stores, operators):
-        report = pause(stores, operators, this_operator(by), one_line(why))
+    with opened() as deployment:
+        report = pause(deployment, this_operator(by), one_line(why))
     _say(report, as_json, _paused_said(report))
 
 
 def resume_command(by: By = None, as_json: AsJson = False) -> None:
     """Lift a pause, the valve, or a stop for refused credentials, and say which it was."""
-    with _opened(Settings.load()) as (stores, operators):
-        report = resume(stores, operators, this_operator(by))
+    with opened() as deployment:
+        report = resume(deployment, this_operator(by))
     _say(report, as_json, _resumed_said(report))
 
 
-def pause(stores: Stores, operators: Operators, by: str, why: str) -> dict[str, Any]:
+def pause(deployment: Deployment, by: str, why: str) -> dict[str, Any]:
     """Pause; `instead_of` is the stop that this one replaces, or null."""
-    before = stores.allowance.hold(by, why)
-    operators.note(by, "pause", why)
-    now = stores.allowance.destination()
+    allowance = deployment.stores.allowance
+    before = allowance.hold(by, why)
+    deployment.operators.note(by, "pause", why)
+    now = allowance.destination()
     return {
         "paused": True,
         "by": by,
@@ -65,8 +55,9 @@ def pause(stores: Stores, operators: Operators, by: str, why: str) -> dict[str, 
     }
 
 
-def resume(stores: Stores, operators: Operators, by: str) -> dict[str, Any]:
+def resume(deployment: Deployment, by: str) -> dict[str, Any]:
     """Resume; `cleared` is the stop that was lifted, or null. `state` is what follows."""
+    stores, operators = deployment.stores, deployment.operators
     lifted = stores.allowance.release()
     if lifted is not None:
         operators.note(by, "resume", lifted.stop or "")
@@ -76,16 +67,12 @@ def resume(stores: Stores, operators: Operators, by: str) -> dict[str, Any]:
     deletes = stores.delete_allowance.release()
     if deletes is not None:
         operators.note(by, "resume", f"deletes: {deletes.stop or ''}")
-    now = stores.allowance.now_ms()
-    state, reason, until = destination_state(stores.allowance.destination(), now)
     return {
         "resumed": lifted is not None,
         "by": by,
         "cleared": _shown(lifted) if lifted is not None else None,
         "deletes_resumed": deletes is not None,
-        "state": state,
-        "reason": reason,
-        "until": iso(until) if until else None,
+        **destination_shown(stores),
     }
 
 
@@ -114,10 +101,11 @@ def _resumed_said(report: dict[str, Any]) -> str:
         said = f"Cleared: {_stop_text(cleared)}. Sending goes on within a second."
         if not cleared["stop"].startswith(OPERATOR):
             said += f"\n{_CAUSES.get(cleared['stop'], _NEXT_REQUEST)}"
-    if report["state"] != "connected":
-        until = f", until {report['until']}" if report["until"] else ""
-        why = in_words(report["reason"] or "")
-        said += f"\nBraze is still {report['state']}: {why}{until}. This passes."
+    if report["state"] == SHADOW:
+        return f"{said}\nThis is a shadow: nothing reaches Braze all the same."
+    if report["state"] != CONNECTED:
+        still = state_said(report["state"], report["reason"], report["until"])
+        return f"{said}\nBraze is still {still}. This passes."
     return said
 
 
@@ -127,13 +115,3 @@ def _stop_text(shown: dict[str, Any]) -> str:
 
 def _say(report: dict[str, Any], as_json: bool, said: str) -> None:
     typer.echo(orjson.dumps(report).decode() if as_json else said)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Stores, Operators]]:
-    stores = make_fit_stores(settings)
-    with stores.client:
-        yield (
-            stores,
-            Operators(stores.client, settings.same_attribute_gap, settings.journal_bytes),
-        )

@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from console.audiences_refused import Refused
+from console.asking import asked
 from console.costs import Cost, count, rows_of
-from console.deployment import opened, refusals_said
+from console.deployment import opened
 from console.instants import instant_of, iso
-from console.many_users import Under, asked, counting, dry_run_over, shown_with
-from console.obstacles import why_not_sent
+from console.many_users import Under, counting, dry_run_over, shown_with
+from console.obstacles import refuse_retired, why_not_sent
+from console.options import AsJson, By, DryRun, Wait, Why, Yes
 from console.who import one_line, this_operator
 from worker.pipeline.rules import Work
 from worker.stores.audience_books import AudienceBook
@@ -17,7 +18,7 @@ from worker.stores.audience_books import AudienceBook
 
 def resync_command(
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="The audience's, or the trait's.")
+        str | None, typer.Argument(metavar="KEY", help="The audience's, or the trait's.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All audiences and traits.")] = False,
     since: Annotated[
@@ -27,25 +28,21 @@ def resync_command(
             help="Only what Braze acknowledged since then: 2026-11-22T10:00Z, or 2h ago.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it costs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Watch until all is sent; Ctrl-C stops watching.")
-    ] = False,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept in the journal.")] = "",
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    wait: Wait = False,
+    why: Why = "",
+    by: By = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send the values of an audience again, for when Braze lost or changed them.
 
-    It says first what that costs, and asks. Without a terminal it needs --yes.
+    It says first what that costs, and asks. Without a terminal it stops there, unless --yes is
+    given. Exits 1 if something stands in the way of sending.
     """
     if (key is None) == (not everything):
         raise typer.BadParameter("give a KEY, or --all", param_hint="KEY")
-    with refusals_said(as_json), opened() as deployment:
+    with opened() as deployment:
         book = deployment.named(key) if key is not None else None
         if book:
             _refuse_what_is_not_sent(book)
@@ -83,9 +80,7 @@ def _since(text: str | None, now_ms: int) -> int:
 
 
 def _refuse_what_is_not_sent(book: AudienceBook) -> None:
-    if book.order and book.order.retired:
-        said = f"{book.key} was retired by {book.order.by}, and is closed for good."
-        raise Refused(1, "retired", said, said, value=book.order.retired)
+    refuse_retired(book)
     if (not_sent := why_not_sent(book)) is not None:
         raise not_sent.refused()
 

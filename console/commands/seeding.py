@@ -4,7 +4,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -17,19 +17,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from console.asking import insist
 from console.commands.pausing import pause, resume
+from console.deployment import Deployment, opened
+from console.destination import destination_shown, state_said
+from console.options import AsJson, By, Yes
 from console.paper import for_people, many
+from console.refused import Refused
 from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
-from console.standing import destination_state
 from console.who import this_operator
 from worker.braze.client import UnusableKey
 from worker.braze.instances import rest_url
 from worker.braze.readback import ReadBack
-from worker.pipeline.notices import in_words
 from worker.settings import Settings, WrongSettings
-from worker.stored import Stores, make_fit_stores
 from worker.stores.allowance import OPERATOR
-from worker.stores.operators import Operators
 from worker.stores.seeding import Progress
 
 WHY = "seed"
@@ -41,36 +42,31 @@ def seed_command(
         str | None,
         typer.Option(metavar="FILE", help="Only these users, an id a line; - for standard input."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="NAME", help="Who does this; without it LOGIN@MACHINE."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    yes: Yes = False,
+    by: By = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read from Braze what it holds of users whose values we do not know, and send only the rest.
 
-    It says first what that takes. Sending is paused meanwhile. Started again after Ctrl-C or a
-    kill, it goes on where it stopped. Needs a key with users.export.ids.
+    It says first what that takes, and asks; without a terminal it needs --yes. Sending is paused
+    meanwhile. Started again after Ctrl-C or a kill, it goes on where it stopped. Needs a key with
+    users.export.ids. Exits 1 if Braze does not let it read on.
     """
     if users == "-" and not yes:
         raise typer.BadParameter("standard input holds the users; give --yes", param_hint="--yes")
     settings = Settings.load()
     base_url = _base_url(settings)
-    stores = make_fit_stores(settings)
-    reading = ReadBack(
-        base_url,
-        settings.api_key,
-        connect=settings.braze_connect_timeout,
-        total=_answer_within(settings),
-        proxy=settings.braze_proxy,
-    )
-    listed = _listed(users) if users is not None else None
-    try:
-        with stores.client:
-            _Seed(settings, stores, reading, listed, this_operator(by)).run(yes, as_json)
-    finally:
-        reading.close()
+    with opened(settings) as deployment:
+        listed = _listed(users) if users is not None else None
+        reading = ReadBack(
+            base_url,
+            settings.api_key,
+            connect=settings.braze_connect_timeout,
+            total=_answer_within(settings),
+            proxy=settings.braze_proxy,
+        )
+        with closing(reading):
+            _Seed(deployment, reading, listed, this_operator(by)).run(yes, as_json)
 
 
 class _Seed:
@@ -78,21 +74,19 @@ class _Seed:
 
     def __init__(
         self,
-        settings: Settings,
-        stores: Stores,
+        deployment: Deployment,
         reading: ReadBack,
         users: Sequence[str] | None,
         by: str,
     ) -> None:
+        settings, stores = deployment.settings, deployment.stores
+        self._deployment = deployment
         self._settings = settings
         self._place = urlsplit(_base_url(settings)).netloc
         self._stores = stores
         self._users = users
         self._by = by
-        self._partitions = settings.partitions
-        self._operators = Operators(
-            stores.client, settings.same_attribute_gap, settings.journal_bytes
-        )
+        self._partitions = deployment.partitions
         self._show: Callable[[Progress, str], None] = lambda progress, waiting: None
         per_minute = settings.braze_exports_per_minute
         self._seeder = Seeder(
@@ -100,7 +94,7 @@ class _Seed:
             reading.export_ids,
             Pace(per_minute, time.monotonic, time.sleep),
             Terms(
-                partitions=settings.partitions,
+                partitions=deployment.partitions,
                 ids_per_request=settings.braze_ids_per_export,
                 per_minute=per_minute,
                 lag=settings.braze_export_lag,
@@ -116,34 +110,33 @@ class _Seed:
         estimate = self._seeder.estimate(self._users)
         source = "all" if self._users is None else "some"
         before = self._stores.seeding.unfinished(self._partitions, source)
-        code = 0
+        trouble: Refused | None = None
         try:
             if estimate.users:
                 _tell(_estimate_said(estimate, before))
                 self._tell_of_the_inbox()
-                if not yes:
-                    _confirm()
+                insist("Read them?", yes)
                 self._try_access()
                 self._pause()
             with _bar(estimate.users + (before.users if before else 0)) as self._show:
                 self._seeder.run(self._users, go_on=True)
-            self._operators.note(self._by, "seed", _said(self._seeder.done))
+            self._deployment.operators.note(self._by, "seed", _said(self._seeder.done))
             self._resume()
         except Stuck as stuck:
-            _tell(f"{self._settings.named_as_set(str(stuck))} {self._left()}")
-            code = 1
+            said = f"{self._settings.named_as_set(str(stuck))} {self._left()}"
+            trouble = Refused(1, "stuck", said)
         except UnusableKey as error:
-            _tell(f"{self._settings.named_as_set(str(error))}. {self._left()}")
-            code = 2
+            said = f"{self._settings.named_as_set(str(error))}. {self._left()}"
+            trouble = Refused(2, "unusable_key", said)
         except KeyboardInterrupt:
-            _tell(f"Interrupted. {self._left()}")
-            code = 130
-        report = self._report(estimate, before, round(time.monotonic() - started, 3), code == 0)
+            trouble = Refused(130, "interrupted", f"Interrupted. {self._left()}")
+        report = self._report(estimate, before, round(time.monotonic() - started, 3))
+        if trouble:
+            raise trouble.after({"finished": False, **report})
         if as_json:
-            typer.echo(orjson.dumps(report).decode())
-        elif code == 0:
+            typer.echo(orjson.dumps({"finished": True, **report}).decode())
+        else:
             _show_report(report)
-        raise typer.Exit(code)
 
     def _try_access(self) -> None:
         """An answer may take long, or not come: who waits is told for what."""
@@ -163,7 +156,7 @@ class _Seed:
     def _pause(self) -> None:
         """Unless it is stopped already; then that is somebody else's to lift, or ours of before."""
         if self._stores.allowance.destination().stop is None:
-            pause(self._stores, self._operators, self._by, WHY)
+            pause(self._deployment, self._by, WHY)
 
     def _is_ours(self) -> bool:
         found = self._stores.allowance.destination()
@@ -171,7 +164,7 @@ class _Seed:
 
     def _resume(self) -> None:
         if self._is_ours():
-            resume(self._stores, self._operators, self._by)
+            resume(self._deployment, self._by)
 
     def _left(self) -> str:
         """How things stand when it did not come to its end."""
@@ -183,21 +176,18 @@ class _Seed:
         )
 
     def _report(
-        self, estimate: Estimate, before: Progress | None, seconds: float, finished: bool
+        self, estimate: Estimate, before: Progress | None, seconds: float
     ) -> dict[str, Any]:
-        allowance = self._stores.allowance
-        state, reason, _ = destination_state(allowance.destination(), allowance.now_ms())
         done = asdict(self._seeder.done)
         saved = done.pop("equal")
         return {
-            "finished": finished,
             "resumed": before is not None,
             "known": estimate.known,
             **done,
             "data_points_saved": saved,
             "rate_limited": self._seeder.limited,
             "seconds": seconds,
-            "destination": {"state": state, "reason": reason},
+            "destination": destination_shown(self._stores),
         }
 
 
@@ -222,12 +212,6 @@ def _listed(file: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--users") from None
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to be asked; give --yes", param_hint="--yes")
-    typer.confirm("Read them?", abort=True, err=True)
 
 
 def _tell(text: str) -> None:
@@ -305,7 +289,6 @@ def _show_report(report: dict[str, Any]) -> None:
             f"Data points saved: {report['data_points_saved']:,}. Values that differ and are sent: "
             f"{report['to_send']:,}. Sent or settled by us meanwhile: {report['left']:,}."
         )
-    destination = report["destination"]
-    if destination["state"] == "paused":
-        why = in_words(destination["reason"] or "")
-        out.print(f"Braze is paused ({why}); `persona-sync resume` lifts that.")
+    if report["destination"]["state"] == "paused":
+        stands = state_said(**report["destination"])
+        out.print(f"Braze is {stands}; `persona-sync resume` lifts that.")

@@ -1,16 +1,16 @@
 """`persona-sync send`: one change, or one Segment message as it is, into the inbox."""
 
-import json as json_module
+import json
 import sys
 from typing import Annotated, Any
 
 import orjson
 import typer
 
+from console.options import AsJson
 from producer.json_text import MESSAGE_MAX_BYTES
 from producer.messages import Message
 from producer.publish import Producer, Published
-from producer.refusals import ProducerRefused
 from worker.contract import REASONS, ChangeClass, Refusal
 from worker.settings import Settings
 
@@ -36,21 +36,17 @@ def send_command(
         str | None,
         typer.Option(metavar="JSON", help="A whole Segment message instead; - to read it."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send one change: persona-sync send USER KEY VALUE.
 
     Exits 1 with the reason if it is refused or skipped.
     """
     what = _message(user, key, value, at, change_class, message)
-    try:
-        with Producer.from_settings(Settings.load()) as producer:
-            published = producer.publish([what], source="send")
-    except ProducerRefused as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
+    with Producer.from_settings(Settings.load()) as producer:
+        published = producer.publish([what], source="send")
     reason = next((REASONS[code] for code in {**published.refused, **published.skipped}), None)
-    if json:
+    if as_json:
         print(_as_json(published, reason))
     elif reason is None:
         print("Accepted.")
@@ -98,7 +94,7 @@ def _value(written: str) -> object:
 
 
 def _as_json(published: Published, reason: str | None) -> str:
-    return json_module.dumps(
+    return json.dumps(
         {
             "accepted": published.accepted,
             "refused": published.refused,

@@ -1,7 +1,7 @@
 """`persona-sync status`: is it working, what waits, and why."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
@@ -9,13 +9,14 @@ from rich.table import Table
 
 from console.audience_standing import AudienceStanding, read_audiences, short_table_of
 from console.deletions_shown import deletion_rows
+from console.deployment import opened
+from console.destination import state_said
+from console.options import AsJson
 from console.paper import for_people, many
 from console.registry_shown import registry_rows, registry_shown
-from console.standing import partitions_of, read_standing, state_said
+from console.standing import read_standing
 from console.sweeps_shown import SweepShown
 from worker.audiences.registry import load_registry
-from worker.settings import Settings
-from worker.stored import make_fit_stores
 
 _MODES = {
     "shadow": "SHADOW - everything is computed and counted, nothing is sent to Braze",
@@ -26,17 +27,16 @@ _NOTICES_SHOWN = 3
 _AUDIENCES_SHOWN = 10
 
 
-def status_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Show workers, inbox, lanes, destination, how every change ended, how audiences stand."""
-    settings = Settings.load()
-    stores = make_fit_stores(settings)
-    with stores.client:
-        partitions = partitions_of(stores, settings)
-        audiences = read_audiences(stores, partitions, stores.allowance.now_ms())
+def status_command(as_json: AsJson = False) -> None:
+    """Show workers, inbox, lanes, how Braze is, how every change ended, how audiences stand.
+
+    Exits 0 whatever the news; `persona-sync check` judges them.
+    """
+    with opened() as deployment:
+        stores, partitions = deployment.stores, deployment.partitions
+        audiences = read_audiences(stores, partitions, deployment.now_ms())
         # A broken file must not keep anybody from seeing how things stand.
-        registry = audiences.registry or load_registry(settings.registry_file())
+        registry = audiences.registry or load_registry(deployment.settings.registry_file())
         report = read_standing(stores, registry, partitions).report
     stalest = audiences.stalest_first()
     report["registry"] = registry_shown(audiences.published)
@@ -56,7 +56,6 @@ def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
     table.add_column()
     realtime, batched = report["lanes"]["realtime"], report["lanes"]["batched"]
     age = realtime["oldest_age_s"]
-    destination = report["destination"]
     workers = report["workers"]
     if report["mode"] != "live":
         table.add_row("mode", _MODES[report["mode"]])
@@ -73,8 +72,7 @@ def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
         f"{batched['held']} held, {batched['in_flight']} in flight; "
         f"next boundary {batched['next_boundary']}",
     )
-    is_shadow = report["mode"] == "shadow" and destination["state"] == "connected"
-    table.add_row("Braze", "nothing is sent to it" if is_shadow else state_said(**destination))
+    table.add_row("Braze", state_said(**report["destination"]))
     table.add_row("dead letters", str(report["dead_letters"]))
     accepted = many(report["accepted"], "change")
     table.add_row("accepted", f"{accepted}, {report['pending']:,} still pending")

@@ -7,26 +7,29 @@ import typer
 from rich.table import Table
 
 from console.deletions_shown import deletion_of, deletion_said
+from console.deployment import opened
+from console.destination import destination_shown, state_said
+from console.instants import iso
+from console.options import AsJson
 from console.paper import for_people, plain
-from console.standing import destination_state, iso, partitions_of, state_said
 from worker.contract import partition_of
 from worker.pipeline.rules import Order, Rule
-from worker.settings import Settings
-from worker.stored import Stores, make_fit_stores
+from worker.stored import Stores
 
 
 def trace_command(
     user_id: Annotated[str, typer.Argument(metavar="USER", help="The user id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show a user's desired and acknowledged values, when each is due, and their journal."""
+    """Show a user's desired and acknowledged values, when each is due, and their journal.
+
+    Exits 1 if nothing is known of the user.
+    """
     if not user_id:
         raise typer.BadParameter("a user id is never empty", param_hint="USER")
-    settings = Settings.load()
-    stores = make_fit_stores(settings)
-    with stores.client:
-        partition = partition_of(user_id, partitions_of(stores, settings))
-        report = read_trace(stores, user_id, partition)
+    with opened() as deployment:
+        partition = partition_of(user_id, deployment.partitions)
+        report = read_trace(deployment.stores, user_id, partition)
     if as_json:
         typer.echo(orjson.dumps(report).decode())
     else:
@@ -38,7 +41,6 @@ def trace_command(
 def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     """Everything known of a user: state, and what the journal still holds."""
     now_ms = stores.allowance.now_ms()
-    state, reason, until = destination_state(stores.allowance.destination(), now_ms)
     orders, rules = stores.publication.orders(), stores.rulebook.read(partition).rules
     attributes = {
         found.attribute: {
@@ -63,7 +65,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     }
     return {
         "user_id": user_id,
-        "destination": {"state": state, "reason": reason, "until": iso(until) if until else None},
+        "destination": destination_shown(stores),
         "deletion": deletion_of(stores, partition, user_id),
         "attributes": attributes,
         "journal": [_entry(item) for item in stores.journal.of_user(partition, user_id)],
@@ -145,12 +147,11 @@ def _coming(found: dict[str, Any], destination: dict[str, Any]) -> str:
         return "refused by Braze"
     if found["in_flight"]:
         return "in flight"
-    if found["shadowed_by"]:
-        return f"shadowed by {found['shadowed_by']}"
-    if (disabled := found["disabled"]) is not None:
+    if (disabled := found["disabled"]) is not None and not found["shadowed_by"]:
         why = f" ({disabled['why']})" if disabled["why"] else ""
         return f"disabled by {disabled['by'] or 'audiences.yaml'}{why}"
-    coming = _due(found, destination)
+    shadowed = f"shadowed by {found['shadowed_by']}" if found["shadowed_by"] else ""
+    coming = shadowed or _due(found, destination)
     return f"{coming}; retired by {found['retired']['by']}" if found["retired"] else coming
 
 

@@ -13,7 +13,8 @@ from redis import Redis
 
 from console.checks.server import dangers
 from console.checks.settings import strange_variables
-from console.local_server import forget_stale_address, unusable
+from console.data_folder import unusable
+from console.local_server import forget_stale_address
 from console.stack import local_parts, producer_lives, shown_url
 from console.supervisor import Part, Supervisor
 from console.up_lock import LOCK_FILE
@@ -34,7 +35,8 @@ def up_command(
     """Run everything on this machine: server, HTTP producer, workers, beat. Ctrl-C stops it.
 
     A part that dies is started again. With PERSONA_SYNC_REDIS_URL set, that server is used. The
-    HTTP producer runs if PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET is set.
+    HTTP producer runs if PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET is set. Exits 1 if
+    a part that it cannot do without dies too often, or cannot start.
     """
     settings = Settings.load()
     for name, todo in strange_variables(os.environ):

@@ -17,14 +17,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from console.local_server import (
-    LocalServer,
-    is_ready,
-    running,
-    server_for,
-    unusable,
-    where_to_look,
-)
+from console.data_folder import unusable, where_to_look
+from console.local_server import LocalServer, is_ready, running, server_for
 from worker.settings import NothingRunning, Settings, WrongSettings, read_address
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 from redis import Redis
 
-from console.standing import destination_state
+from console.destination import destination_state
 from producer.envelopes import Addressed
 from tests.integration.conftest import PASSWORD, RealServer, free_port
 from tests.integration.flow.support import KEY, Deployment, Part, Sandbox, Worker, eventually

@@ -19,8 +19,9 @@ import pytest
 from redis import Redis
 
 from console.local_server import is_ready
+from console.restarts import RestartPolicy
 from console.stack import server_part
-from console.supervisor import Part, RestartPolicy, Supervisor
+from console.supervisor import Part, Supervisor
 from tests.integration.conftest import RealServer
 from worker.contract import PARTITIONS_KEY
 from worker.settings import Settings

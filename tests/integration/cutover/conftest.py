@@ -210,7 +210,7 @@ def say_held(world: World) -> Callable[..., Any]:
 @pytest.fixture
 def seeding(world: World) -> Seeding:
     """The acknowledged side of the world, on its clock."""
-    return Seeding(world.client, world.terms, clock=lambda: world.now)
+    return Seeding(world.scripts, world.terms, world.rulebook)
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ class TestInterrupted:
         """It says how to go on, and that sending stays paused until then."""
         members(cutover, 120)
         process = cutover.begin(
-            "seed", "--yes", braze_ids_per_export="10", braze_exports_per_minute="600"
+            "seed", "--yes", braze_ids_per_export="10", braze_exports_per_minute="240"
         )
         client = cutover.deployment.client
         eventually(lambda: int(client.hget("ps1:{0}:seed", "users") or 0) >= 30)

@@ -67,10 +67,21 @@ class TestShadow:
         report = cutover.command("status", "--json").json
         assert report["mode"] == "shadow"
         assert (report["data_points"], report["shadow_data_points"]) == (0, 3)
+        nothing = {"state": "shadow", "reason": None, "until": None}
+        assert (report["destination"], report["deletions"]["braze"]) == (nothing, nothing)
+        assert cutover.command("trace", "u0", "--json").json["destination"] == nothing
         said = cutover.command("status").out
         assert "SHADOW - everything is computed and counted, nothing is sent" in said
         assert "connected" not in said
+        assert "nothing is sent to it: this is a shadow" in said
         assert "0 taken by Braze; 3 counted in shadow, never sent" in said
+
+    def test_a_resumed_shadow_sends_nothing_all_the_same(self, cutover: Cutover) -> None:
+        """A pause of a shadow is one; whoever lifts it is not told that sending goes on."""
+        shadow_run(cutover)
+        cutover.command("pause")
+        assert cutover.command("status", "--json").json["destination"]["state"] == "paused"
+        assert "nothing reaches Braze all the same" in cutover.command("resume").out
 
     def test_a_worker_that_wakes_too_late_delivers_nothing(self, cutover: Cutover) -> None:
         """Frozen in shadow and thawed when others are live, it says "not sent", and stops."""

@@ -8,7 +8,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from worker.pipeline.outcome import Verdict
-from worker.stores.seeding import Seeding
 
 Read = Callable[..., Any]
 T = 1_700_000_000_000
@@ -160,7 +159,7 @@ class TestLeftAlone:
         assert world.lists("u1") == {}
         assert world.ends() == {"superseded": 1, "unchanged": 1}
 
-    def test_a_value_that_is_to_be_sent_again(self, world: Any, read: Read) -> None:
+    def test_a_value_that_is_to_be_sent_again(self, world: Any, read: Read, seeding: Any) -> None:
         """A re-send that proves needless is no end of anything: the books stay as they are."""
         world.say(world.change("u1", "vip", True, T))
         world.flush()
@@ -168,7 +167,6 @@ class TestLeftAlone:
         world.later(5_000)
         world.flush(Verdict.DELIVERED)
         assert world.ends() == {"delivered": 2}
-        seeding = Seeding(world.client, world.terms, clock=lambda: world.now)
         assert seeding.forget(0, ["u1"], 1, 2**53) == (1, 1)
         assert world.lists("u1")
         assert read({"u1": {"vip": "false"}}).equal == 1

@@ -46,13 +46,15 @@ class Done:
 Command = Callable[..., Done]
 
 
-def run(environment: dict[str, str], folder: Path, *arguments: str) -> Done:
+def run(
+    environment: dict[str, str], folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL
+) -> Done:
     """Run `persona-sync`; whatever it says, no secret is in it."""
     done = subprocess.run(
         [sys.executable, "-m", "console.cli", *arguments],
         env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         cwd=folder,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,10 +1,13 @@
 """`forget`, and what `trace`, `status`, `dead-letters` and `resume` say of deletions."""
 
+import os
+from pathlib import Path
+
 import pytest
 from redis import Redis
 
 from tests.integration.flow.support import Deployment, Worker, eventually
-from tests.integration.operators.conftest import Command
+from tests.integration.operators.conftest import Command, run
 from worker.contract import inbox_key
 from worker.stores.operators import Operators
 
@@ -74,7 +77,8 @@ class TestForget:
         assert (found["forwarded"], found["waiting"]) == (0, 1)
         assert found["braze"]["reason"] == "forbidden_plan_or_key_permission"
         said = command("status").out
-        assert "0 taken by Braze, 1 waiting (paused: forbidden_plan_or_key_permission)" in said
+        why = "the key or the plan does not allow it (403)"
+        assert f"0 taken by Braze, 1 waiting (paused: {why})" in said
         deployment.sandbox.configure(permissions=["users.track", "users.delete"])
         done = command("resume", "--json").json
         assert (done["resumed"], done["deletes_resumed"]) == (False, True)
@@ -120,6 +124,22 @@ class TestForget:
         done = command("forget", USER)
         assert (done.code, "--yes" in done.err) == (2, True)
         assert deployment.client.xlen(inbox_key(0)) == 0
+
+    @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+    def test_at_a_terminal_it_asks(
+        self, deployment: Deployment, tmp_path: Path, answer: str, code: int
+    ) -> None:
+        """It says what it would do; a no is exit 1, and with --json a document, too."""
+        ours, theirs = os.openpty()
+        os.write(ours, f"{answer}\n".encode())
+        try:
+            done = run(deployment.environment(), tmp_path, "forget", USER, "--json", stdin=theirs)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        assert "changes are skipped for 30d.\nDelete? [y/N]" in done.err
+        assert (done.code, deployment.client.xlen(inbox_key(0))) == (code, 1 - code)
+        assert code == 0 or done.json["error"]["code"] == "not_confirmed"
 
     @pytest.mark.parametrize("user", ["", "x" * 988])
     def test_impossible_ids_are_wrong_use(self, command: Command, user: str) -> None:

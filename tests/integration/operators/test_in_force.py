@@ -1,10 +1,12 @@
 """`status` and `check` tell what the workers run with, and not what their own shell says."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from redis import Redis
 
+from console.deployment import opened
 from console.instants import iso
 from tests.integration.flow.support import KEY, Deployment, Worker
 from tests.integration.operators.conftest import Command
@@ -55,6 +57,37 @@ class TestStatus:
         deployment.put("u", vip=True)
         worker.step()
         assert command("trace", "u", partitions="7").code == 0
+
+
+class TestDeployment:
+    def test_the_workers_word_counts(self, deployment: Deployment) -> None:
+        """Spans and numbers are those of the workers; before the first start, this shell's."""
+        shell = deployment.settings(same_attribute_gap="1s", braze_objects_per_request=7)
+        with opened(shell) as found:
+            before = found.span("same_attribute_gap"), found.number("braze_objects_per_request")
+        start(deployment, same_attribute_gap="9s", braze_objects_per_request=50)
+        with opened(shell) as found:
+            since = found.span("same_attribute_gap"), found.number("braze_objects_per_request")
+        assert before == (timedelta(seconds=1), 7)
+        assert since == (timedelta(seconds=9), 50)
+
+    def test_a_deletion_is_remembered_as_the_workers_do(
+        self, deployment: Deployment, command: Command
+    ) -> None:
+        """`forget` promises what will be so, whatever this shell says."""
+        start(deployment, deletion_memory="7d", forward_deletes=False)
+        changes = {"deletion_memory": "1d", "forward_deletes": "true"}
+        said = command("forget", "u", "--yes", "--json", **changes).json
+        assert (said["skipped_for"], said["forwarded"]) == ("7d", False)
+
+    def test_a_file_of_the_same_meaning_is_no_other_one(
+        self, deployment: Deployment, command: Command
+    ) -> None:
+        """The offset of the boundaries is the workers', too, when files are compared."""
+        start(deployment, batched_offset="3h")
+        file = deployment.folder / "audiences.yaml"
+        file.write_text(f"# a remark\n{file.read_text()}")
+        assert command("audiences", "list", batched_offset="1h").err == ""
 
 
 def iso_after(now_ms: int) -> str:

@@ -74,3 +74,26 @@ class TestTooOld:
         assert done.code == 1
         assert "6.2.0" in done.err
         assert NEWER in done.err
+
+    @pytest.mark.parametrize(
+        "arguments", [("validate",), ("list",), ("explain", "vip")], ids=" ".join
+    )
+    def test_the_file_is_read_all_the_same(
+        self, place: str, deployment: Deployment, command: Command, arguments: tuple[str, ...]
+    ) -> None:
+        """What needs no server says what is wrong with it, and goes on with the file."""
+        (deployment.folder / "audiences.yaml").write_text("audiences: [{key: vip}]\n")
+        done = command("audiences", *arguments, redis_url=f"redis://{place}/0")
+        assert (done.code, "vip" in done.out or "1 audience" in done.out) == (0, True)
+        assert NEWER in done.err
+        assert done.err.endswith("This is the file alone.\n")
+
+    @pytest.mark.parametrize("text", ["audiences: [{key: vip}]\n", "audiences: [{kye: vip}]\n"])
+    def test_validate_says_it_in_its_document(
+        self, place: str, deployment: Deployment, command: Command, text: str
+    ) -> None:
+        """A program sees why nothing is said of a deployment, be the file right or not."""
+        (deployment.folder / "audiences.yaml").write_text(text)
+        report = command("audiences", "validate", "--json", redis_url=f"redis://{place}/0").json
+        assert (report["ok"], report["registry"]) == ("key" in text, None)
+        assert NEWER in report["server_fault"]

@@ -300,6 +300,35 @@ class TestRegistry:
             begun.work, begun.audience, begun.users, begun.requests,
         )  # fmt: skip
 
+    def test_a_retired_key_that_is_shadowed_promises_nothing(
+        self,
+        deployment: Deployment,
+        worker: Worker,
+        rewrite: Callable[[str], None],
+        command: Command,
+    ) -> None:
+        """No next flush, no last value to be sent: every command names who has its attribute."""
+        rewrite(FILE.replace("{key: vip}", "{key: new, attribute: vip}"))
+        deployment.put("u0", vip=True)
+        worker.accept()
+        done = command("audiences", "retire", "vip", "--set", "null", "--yes", "--by", "ann")
+        assert "Its last value waits until new has another attribute, or is gone." in done.err
+        for _ in range(3):
+            worker.step()
+        found = audience(command("status", "--json").json, "vip")
+        assert (found["state"], found["shadowed_by"], found["pending"]) == ("retired", "new", 1)
+        assert found["next_flush_at"] is None
+        assert found["said"] == (
+            "retired at null by ann; shadowed by new: 1 user not sent the last value"
+        )
+        done = command("flush", "vip", "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "shadowed")
+        assert "The last value of vip is not sent: new is sent under its name." in done.err
+        done = command("audiences", "retire", "vip", "--set", "null", "--wait", "--json")
+        held = [one["code"] for one in done.json["in_the_way"]]
+        assert (done.code, done.json["left"], "shadowed" in held) == (1, 1, True)
+        assert "shadowed by new; retired by ann" in command("trace", "u0").out
+
     def test_a_retired_key_is_refused(
         self, deployment: Deployment, worker: Worker, command: Command
     ) -> None:

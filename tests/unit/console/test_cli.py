@@ -12,8 +12,9 @@ import redis
 from kombu.exceptions import OperationalError
 from typer.testing import CliRunner
 
-from console.cli import SUBCOMMANDS, _load, app, expected_trouble
-from console.local_server import ServerFailed
+from console.cli import SUBCOMMANDS, _load, app
+from console.data_folder import ServerFailed
+from console.trouble import expected_trouble
 from console.up_lock import LOCK_FILE
 from worker.audiences.registry import WrongRegistry
 from worker.braze.instances import UnknownInstance
@@ -109,6 +110,13 @@ class TestCommand:
         done = _run("--help")
         assert done.returncode == 0
         assert all(f"\n  {name} " in done.stdout for name in SUBCOMMANDS)
+
+    @pytest.mark.parametrize("group", [(), ("audiences",), ("dead-letters",)])
+    def test_a_list_of_commands_is_whole(self, group: tuple[str, ...]) -> None:
+        """Each is said in a line that fits, also where a terminal has 80 columns."""
+        said = CliRunner().invoke(app, [*group, "--help"], terminal_width=80).stdout
+        assert "Commands:" in said
+        assert "..." not in said.partition("Commands:")[2]
 
     def test_help_imports_no_subcommand(self) -> None:
         """A listing must not pay for what the subcommands need."""

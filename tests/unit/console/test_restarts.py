@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from console.supervisor import RestartPolicy, Restarts, why_it_ended
+from console.child_process import why_it_ended
+from console.restarts import RestartPolicy, Restarts
 
 
 class TestWait:
