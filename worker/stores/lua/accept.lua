@@ -12,7 +12,7 @@
 -- under `torn` with their counts written, and passed over when the entry is delivered again:
 -- each change is counted once.
 local entry = ARGV[3]
-if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return {0} end
+if not is_pending(entry) then return {0} end
 if is_stale(ARGV[11]) then return {-1} end
 local entry_ms, gap = tonumber(ARGV[4]), tonumber(ARGV[6])
 local is_held = ARGV[9] == '1'
@@ -28,12 +28,13 @@ local function must_be(name, kind)
   if found ~= kind and found ~= 'none' then
     error({err = 'ERR key ' .. P .. name .. ' is a ' .. found .. ', not a ' .. kind})
   end
+  return found
 end
 for _, name in ipairs({'ledger', 'members', 'attrs', 'names', 'meta', 'rules', 'torn', 'owned',
   'known', 'saved', 'skipped', 'shadows'}) do
   must_be(name, 'hash')
 end
-for _, name in ipairs(LIST_NAMES) do must_be(name, 'zset') end
+for _, name in ipairs(LIST_NAMES) do empty[name] = must_be(name, 'zset') == 'none' end
 for id in pairs(overs()) do must_be('over:' .. id, 'zset') end
 if counts_flips then must_be(flips_key, 'hash') end
 for _, name in ipairs({'journal', 'dead'}) do must_be(name, 'stream') end
@@ -49,10 +50,9 @@ local done = tonumber(string.match(call('HGET', P .. 'torn', entry) or '0', '^%d
 local skips, passed = skipped_of(ids_of_users), {}
 
 -- Names become small ids; beyond the limit an undeclared name has none.
-local ids = {}
-for i, name in ipairs(names) do
-  ids[i] = call('HGET', P .. 'attrs', name)
-  if ids[i] then must_be('dirty:' .. ids[i], 'zset') end
+local ids = call('HMGET', P .. 'attrs', unpack(names))
+for _, id in ipairs(ids) do
+  if id then must_be('dirty:' .. id, 'zset') end
 end
 for i, name in ipairs(names) do
   local id = ids[i]
@@ -93,19 +93,21 @@ local function since(id, attributes, owner)
   return entry_ms
 end
 
--- Folds one change into the user's state; returns how it ended ('o': it is open), and how the
--- one ended that was open before; nil if there was none, or if it still is. `touched` is given the
--- D of each attribute before its first change, -1 for one that the user did not have.
-local function fold(attributes, owner, touched, gained, turned, ch)
+-- Folds one change into the user's state; returns how it ended ('o': it is open), how the one
+-- ended that was open before (nil if there was none, or if it still is), by how many users the
+-- members grew, and whether the user did not have the attribute. `changed` is given the D of each
+-- attribute before its first change.
+local function fold(attributes, owner, changed, ch)
   local id = ids[ch[1]]
   if not id then return 'x', nil end
   if is_retired(id) then return 'k', nil end
   local x = attributes[id]
+  local is_new = x == nil
   if x then
     local higher = outranks(ch, x)
     if higher == nil then
       if not is_held or ch[2] ~= x[V] or claimed_rank(owner, id) then return 'u', nil end
-      touched[id] = touched[id] or x[D]
+      changed[id] = changed[id] or x[D]
       believe(id, x)
       if differs(id, x) then return 'u', nil end
       local was_open = has(x[F], OPEN)
@@ -116,36 +118,33 @@ local function fold(attributes, owner, touched, gained, turned, ch)
   else
     x = {'', 0, 0, 0, 0, '', 0, 0, 0, 0, 0, '', 0}
     attributes[id] = x
-    touched[id] = -1
   end
   -- The version that is being sent has its end when its claim is settled.
   local sent = claimed_rank(owner, id)
   local replaced = has(x[F], OPEN) and not (sent and same_rank(sent, x))
   local was_refused = has(x[F], REFUSED)
   local by = (ch[2] == 'true' and 1 or 0) - (x[V] == 'true' and 1 or 0)
-  gained[id] = (gained[id] or 0) + by
-  if by ~= 0 then turned[id] = (turned[id] or 0) + 1 end
   x[V], x[T], x[AM], x[AS], x[PL] = ch[2], ch[3], ch[4], ch[5], ch[6]
   x[C], x[E], x[F] = now, entry_ms, 0
-  touched[id] = touched[id] or x[D]
+  changed[id] = changed[id] or x[D]
   if not sent then believe(id, x) end
   if sent or differs(id, x) then
     x[F] = OPEN
     if x[D] == 0 or was_refused then x[D] = since(id, attributes, owner) end
-    return 'o', replaced and 's' or nil
+    return 'o', replaced and 's' or nil, by, is_new
   end
   x[D], x[C], x[E] = 0, 0, 0
-  return 'u', replaced and 's' or nil
+  return 'u', replaced and 's' or nil, by, is_new
 end
 
 -- What the user waited for until now; where nobody waits for room in a budget, only whether it did.
-local ANYTHING = {listed = 0}
+local ANYTHING, NOTHING = {listed = 0}, {}
 local function was_waiting(attributes)
   if next(overs()) then return waits(attributes, gap) end
   for _, x in pairs(attributes) do
     if x[D] ~= 0 then return ANYTHING end
   end
-  return {}
+  return NOTHING
 end
 
 local total = {o = 0, s = 0, u = 0, x = 0, k = 0}
@@ -153,60 +152,50 @@ local members, letters, outcome = {}, {}, {}
 -- For each attribute: users who have it now, changes that cost no data point, changes skipped.
 local known, saved, skipped = {}, {}, {}
 local function count(counts, id) counts[id] = (counts[id] or 0) + 1 end
+
+-- Counts what became of one change, once its user is written.
+local function count_end(ch, how, replaced, by, is_new)
+  local id = ids[ch[1]]
+  total[how] = total[how] + 1
+  if how == 's' or how == 'u' then count(saved, id) end
+  if how == 'k' then count(skipped, id) end
+  if replaced then
+    total[replaced] = total[replaced] + 1
+    count(saved, id)
+  end
+  if by and by ~= 0 then
+    members[id] = (members[id] or 0) + by
+    count(flips, id)
+  end
+  if is_new then count(known, id) end
+end
+
+-- What fold() says of the changes of the user at hand, by their place: tables for each user cost
+-- more than what is in them.
+local hows, olds, bys, news = {}, {}, {}, {}
 local function apply(i)
+  local user, changes = users[i][1], users[i][2]
   if skips[i] then
-    total.k = total.k + #users[i][2]
-    passed[#passed + 1] = {skips[i], #users[i][2]}
+    total.k = total.k + #changes
+    passed[#passed + 1] = {skips[i], #changes}
     return
   end
-  local user, attributes = users[i][1], states[i]
-  local owner = owners[i] and cmsgpack.unpack(owners[i])
-  local before = owner and {} or was_waiting(attributes)
-  local touched, gained, turned = {}, {}, {}
-  local ends, said, refused = {o = 0, s = 0, u = 0, x = 0, k = 0}, {}, {}
-  local spared, closed = nil, nil
-  for n, ch in ipairs(users[i][2]) do
-    local how, replaced = fold(attributes, owner, touched, gained, turned, ch)
-    ends[how] = ends[how] + 1
-    if how == 's' or how == 'u' then
-      spared = spared or {}
-      spared[#spared + 1] = ids[ch[1]]
-    elseif how == 'k' then
-      closed = closed or {}
-      closed[#closed + 1] = ids[ch[1]]
-    end
-    if replaced then
-      ends[replaced] = ends[replaced] + 1
-      spared = spared or {}
-      spared[#spared + 1] = ids[ch[1]]
-    end
-    said[n] = how
-    if how == 'x' then refused[#refused + 1] = ch end
+  local attributes, owner = states[i], owners[i] and cmsgpack.unpack(owners[i])
+  local before = not owner and was_waiting(attributes)
+  local changed = {}
+  for n = 1, #changes do
+    hows[n], olds[n], bys[n], news[n] = fold(attributes, owner, changed, changes[n])
   end
-  if next(touched) then
-    local wait = owner and {} or waits(attributes, gap)
-    local fields = {}
-    for id in pairs(touched) do
-      fields[#fields + 1] = id
-      fields[#fields + 1] = pack_attribute(attributes[id])
-    end
-    call('HSET', P .. 'u:' .. user, unpack(fields))
-    schedule(user, wait, next(before) ~= nil, before)
-    for id, since in pairs(touched) do
-      if since < 0 then
-        count(known, id)
-        since = 0
-      end
-      note_dirty(user, id, since, attributes[id][D] or 0) -- packing has cut off a D of 0
-    end
+  if next(changed) then
+    local wait = before and waits(attributes, gap)
+    save(user, attributes, changed)
+    if before then schedule(user, wait, next(before) ~= nil, before) end
   end
-  for _, id in ipairs(spared or {}) do count(saved, id) end
-  for _, id in ipairs(closed or {}) do count(skipped, id) end
-  for how, by in pairs(ends) do total[how] = total[how] + by end
-  for id, by in pairs(gained) do members[id] = (members[id] or 0) + by end
-  for id, by in pairs(turned) do flips[id] = (flips[id] or 0) + by end
-  for _, ch in ipairs(refused) do letters[#letters + 1] = {user, ch} end
-  outcome[#outcome + 1] = table.concat(said)
+  for n = 1, #changes do
+    count_end(changes[n], hows[n], olds[n], bys[n], news[n])
+    if hows[n] == 'x' then letters[#letters + 1] = {user, changes[n]} end
+  end
+  outcome[#outcome + 1] = table.concat(hows, '', 1, #changes)
 end
 
 local function write_rest()
@@ -255,7 +244,6 @@ if #outcome > 0 then
   journal(tonumber(ARGV[7]), 'accept', {entry, packed, left_out, table.concat(outcome)})
 end
 if #passed > 0 then journal(tonumber(ARGV[7]), 'skip', {entry, passed}) end
-call('XACK', P .. 'inbox', 'engine', entry)
-call('XDEL', P .. 'inbox', entry)
+acknowledge(entry)
 return {1, total.o, total.s, total.u, total.x, call('ZCARD', P .. 'rt:ready'),
   call('EXISTS', P .. 'gather:r'), total.k}

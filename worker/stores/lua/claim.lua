@@ -36,8 +36,8 @@ local function sendable(attributes)
   local values, bytes = {}, 0
   for name, x in pairs(attributes) do
     local r = rule(name)
-    if r[4] == 1 and differs(name, x) then
-      local value = wire(name, x[V])
+    local value = r[4] == 1 and lacking(name, x)
+    if value then
       local may_go = not_before(x, value, gap) <= now and (r[1] == 'r' or due_of(name, x) <= now)
       if may_go and is_bounded then
         may_go = room(name) > 0

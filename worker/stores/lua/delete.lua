@@ -10,7 +10,7 @@
 -- Dead letters and journal entries are too many for one script: `erase` names the user until they
 -- have been gone through.
 local entry, user = ARGV[3], ARGV[4]
-if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return {0} end
+if not is_pending(entry) then return {0} end
 local memory, gap, hold = tonumber(ARGV[5]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- All is read before the first write: what cannot be read changes nothing.
@@ -21,8 +21,7 @@ for _, name in ipairs({'members', 'known', 'meta', 'ledger', 'forgotten', 'forwa
   call('HLEN', P .. name)
 end
 local attributes = load(user)
-local raw = call('HGET', P .. 'owned', user)
-local owner = raw and cmsgpack.unpack(raw)
+local owner = owner_of(user)
 local record = owner and call('HGET', P .. 'claim', owner[1])
 local claim, values = nil, {}
 if record then
@@ -84,6 +83,5 @@ if ARGV[7] == '1' then
   asked = call('ZSCORE', P .. 'forward', user)
 end
 journal(tonumber(ARGV[10]), 'delete', {entry, digest, known, skipped})
-call('XACK', P .. 'inbox', 'engine', entry)
-call('XDEL', P .. 'inbox', entry)
+acknowledge(entry)
 return {1, known, skipped, claim and 1 or 0, tonumber(asked)}

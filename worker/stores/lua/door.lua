@@ -3,7 +3,7 @@
 -- is named in none of them.
 -- Returns 1, or 0 if it is no longer pending.
 local entry = ARGV[3]
-if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return 0 end
+if not is_pending(entry) then return 0 end
 local samples, named = cmsgpack.unpack(ARGV[5]), {}
 for i, sample in ipairs(samples) do named[i] = sample[2] end
 for i in pairs(skipped_of(named)) do samples[i][2] = '' end
@@ -11,6 +11,5 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[4])) do
   call('HINCRBY', P .. 'door', item[1], item[2])
 end
 journal(tonumber(ARGV[6]), 'door', {entry, samples})
-call('XACK', P .. 'inbox', 'engine', entry)
-call('XDEL', P .. 'inbox', entry)
+acknowledge(entry)
 return 1

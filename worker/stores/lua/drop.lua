@@ -2,13 +2,9 @@
 -- ARGV: 3 packed dead letter ids, 4 journal bytes, 5 who. Returns how many there were.
 local letters, gone = {}, {}
 for _, id in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local found = call('XRANGE', P .. 'dead', id, id)
-  if #found == 1 then
-    local user = ''
-    for i = 1, #found[1][2], 2 do
-      if found[1][2][i] == 'user' then user = found[1][2][i + 1] end
-    end
-    letters[#letters + 1] = {id, user}
+  local letter = entry_of('dead', id)
+  if letter then
+    letters[#letters + 1] = {id, letter.user or ''}
     gone[#gone + 1] = id
   end
 end

@@ -10,27 +10,20 @@ local users, values = 0, 0
 local given, states = cmsgpack.unpack(ARGV[3]), {}
 for i, user in ipairs(given) do states[i] = load(user) end
 for i, user in ipairs(given) do
-  local attributes, found = states[i], {}
+  local attributes, changed, found = states[i], {}, 0
   for id, x in pairs(attributes) do
     if x[A] ~= '' and x[K] > 0 and x[K] >= from and x[K] <= last then
-      found[#found + 1] = {id, x[D]}
+      changed[id], found = x[D], found + 1
       forget_acknowledged(id, x, 0)
     end
   end
-  if #found > 0 then
-    users, values = users + 1, values + #found
+  if found > 0 then
+    users, values = users + 1, values + found
     if ARGV[7] ~= '1' then
       if call('HEXISTS', P .. 'owned', user) == 0 then
         schedule(user, waits(attributes, gap), true)
       end
-      local fields = {}
-      for _, item in ipairs(found) do
-        local id, since = item[1], item[2]
-        note_dirty(user, id, since, attributes[id][D])
-        fields[#fields + 1] = id
-        fields[#fields + 1] = pack_attribute(attributes[id])
-      end
-      call('HSET', P .. 'u:' .. user, unpack(fields))
+      save(user, attributes, changed)
     end
   end
 end

@@ -39,30 +39,23 @@ end
 
 local forgotten, owned, told = 0, {}, {}
 for i, item in ipairs(given) do
-  local attributes, fields, values = states[i], {}, {}
+  local attributes, changed, values = states[i], {}, {}
   if owners[i] then owned[#owned + 1] = i end
   for _, value in ipairs(attributes and item[2] or {}) do
     local id = ids[value[1]]
     local x = id and attributes[id]
     if x and is_news(x, value) then
       if x[A] ~= '' then forgotten = forgotten + 1 end
-      local since = x[D]
+      changed[id] = x[D]
       x[A], x[K], x[S] = '', 0, value[2]
       x[H] = math.max(x[H], now + hold)
-      if x[D] == 0 and differs(id, x) then x[D], x[C], x[E] = now, now, now end
-      note_dirty(item[1], id, since, x[D])
-      fields[#fields + 1] = id
+      begin_to_differ(id, x)
       values[#values + 1] = {id, value[2]}
     end
   end
-  if #fields > 0 then
+  if #values > 0 then
     schedule(item[1], waits(attributes, gap), true)
-    local packed = {}
-    for _, id in ipairs(fields) do
-      packed[#packed + 1] = id
-      packed[#packed + 1] = pack_attribute(attributes[id])
-    end
-    call('HSET', P .. 'u:' .. item[1], unpack(packed))
+    save(item[1], attributes, changed)
     told[#told + 1] = {item[1], values}
   end
 end

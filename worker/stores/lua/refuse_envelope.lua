@@ -2,11 +2,9 @@
 -- were applied before the script failed have ends of their own.
 -- ARGV: 3 entry id, 4 reason. Returns 1, or 0 if it is no longer pending.
 local entry = ARGV[3]
-if #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) == 0 then return 0 end
-local found = call('XRANGE', P .. 'inbox', entry, entry)
-if #found == 1 then
-  local fields = {}
-  for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
+if not is_pending(entry) then return 0 end
+local fields = entry_of('inbox', entry)
+if fields then
   call('XADD', P .. 'dead', '*', 'kind', 'envelope', 'reason', ARGV[4], 'entry', entry,
     'envelope', fields.e or '', 'changes', fields.n or '0')
   local torn = call('HGET', P .. 'torn', entry) or ':0'
@@ -16,6 +14,5 @@ if #found == 1 then
   write_counts('ledger', {dead = changes - applied, envelopes_dead = 1})
 end
 call('HDEL', P .. 'torn', entry)
-call('XACK', P .. 'inbox', 'engine', entry)
-call('XDEL', P .. 'inbox', entry)
+acknowledge(entry)
 return 1

@@ -6,24 +6,21 @@
 local letters, users, seen, gone, lifted = {}, {}, {}, {}, 0
 
 local function lift(user, values)
-  local attributes, fields = load(user), {}
+  local attributes, changed = load(user), {}
   for _, value in ipairs(values) do
     local id = call('HGET', P .. 'attrs', value[1])
     local x = id and attributes[id]
     if x and has(x[F], REFUSED) then
-      local since = x[D]
+      changed[id] = x[D]
       x[F] = clear(x[F], REFUSED)
       if differs(id, x) then
         x[D], x[C], x[E] = now, now, now
         lifted = lifted + 1
       end
-      note_dirty(user, id, since, x[D])
-      fields[#fields + 1] = id
-      fields[#fields + 1] = pack_attribute(x)
     end
   end
-  if #fields == 0 then return end
-  call('HSET', P .. 'u:' .. user, unpack(fields))
+  if not next(changed) then return end
+  save(user, attributes, changed)
   if not seen[user] then
     seen[user] = true
     users[#users + 1] = user
@@ -31,20 +28,16 @@ local function lift(user, values)
 end
 
 for _, id in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local found = call('XRANGE', P .. 'dead', id, id)
-  if #found == 1 then
-    local fields = {}
-    for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
-    if fields.kind == 'object' then
-      lift(fields.user, cmsgpack.unpack(fields.values))
-      letters[#letters + 1] = {id, fields.user}
-      gone[#gone + 1] = id
-    elseif fields.kind == 'deletion' then
-      -- A deletion that Braze refused is asked for again; the journal names nobody.
-      call('ZADD', P .. 'forward', 'NX', now, fields.user)
-      letters[#letters + 1] = {id, ''}
-      gone[#gone + 1] = id
-    end
+  local letter = entry_of('dead', id)
+  if letter and letter.kind == 'object' then
+    lift(letter.user, cmsgpack.unpack(letter.values))
+    letters[#letters + 1] = {id, letter.user}
+    gone[#gone + 1] = id
+  elseif letter and letter.kind == 'deletion' then
+    -- A deletion that Braze refused is asked for again; the journal names nobody.
+    call('ZADD', P .. 'forward', 'NX', now, letter.user)
+    letters[#letters + 1] = {id, ''}
+    gone[#gone + 1] = id
   end
 end
 if #letters == 0 then return {0, 0} end

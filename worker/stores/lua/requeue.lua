@@ -8,14 +8,12 @@ local ids, letters = cmsgpack.unpack(ARGV[3]), {}
 local envelope, changes = ARGV[4], tonumber(ARGV[5])
 if call('XLEN', P .. 'inbox') >= tonumber(ARGV[6]) then return -1 end
 for n, id in ipairs(ids) do
-  local found = call('XRANGE', P .. 'dead', id, id)
-  if #found == 0 then return 0 end
-  local fields = {}
-  for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
-  if fields.kind == 'envelope' and ARGV[4] == '' then
-    envelope, changes = fields.envelope, tonumber(fields.changes) or 0
+  local letter = entry_of('dead', id)
+  if not letter then return 0 end
+  if letter.kind == 'envelope' and ARGV[4] == '' then
+    envelope, changes = letter.envelope, tonumber(letter.changes) or 0
   end
-  letters[n] = {id, fields.user or ''}
+  letters[n] = {id, letter.user or ''}
 end
 call('XADD', P .. 'inbox', '*', 'e', envelope, 'n', changes)
 in_pieces('XDEL', 'dead', ids)

@@ -14,10 +14,6 @@ local function may_be_read(owner, id, x, at)
   return x[A] == '' and not has(x[F], REFUSED) and not claimed_rank(owner, id)
     and (x[S] == '' or x[H] <= at)
 end
-local function owner_of(user)
-  local raw = call('HGET', P .. 'owned', user)
-  return raw and cmsgpack.unpack(raw)
-end
 
 if ARGV[4] == '' then
   local found = {}
@@ -54,15 +50,15 @@ for i, item in ipairs(given) do
   states[i], owners[i] = load(item[1]), owner_of(item[1])
 end
 for i, item in ipairs(given) do
-  local user, attributes, owner, taken = item[1], states[i], owners[i], {}
+  local user, attributes, owner = item[1], states[i], owners[i]
+  local taken, changed = {}, {}
   local before = owner and {} or waits(attributes, gap)
   for _, value in ipairs(item[2]) do
     local id = value[1]
     local x = attributes[id]
     if x and may_be_read(owner, id, x, at) then
-      local since = x[D]
+      changed[id] = x[D]
       take(id, x, value[2])
-      note_dirty(user, id, since, x[D])
       taken[#taken + 1] = value
     else
       left = left + 1
@@ -71,12 +67,7 @@ for i, item in ipairs(given) do
   if #taken > 0 then
     -- Whom a claim owns is scheduled when that is settled.
     if not owner then schedule(user, waits(attributes, gap), true, before) end
-    local fields = {}
-    for _, value in ipairs(taken) do
-      fields[#fields + 1] = value[1]
-      fields[#fields + 1] = pack_attribute(attributes[value[1]])
-    end
-    call('HSET', P .. 'u:' .. user, unpack(fields))
+    save(user, attributes, changed)
     facts[#facts + 1] = {user, taken}
   end
 end

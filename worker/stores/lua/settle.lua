@@ -32,6 +32,8 @@ local function dead_letter(user, values, reason)
     'request', ARGV[8], 'values', cmsgpack.pack(named))
 end
 
+-- Ages are counted in steps of 5 %.
+local STEP = math.log(1.05)
 local function count_delivered(id, value)
   ends.values = ends.values + 1
   sent[id] = (sent[id] or 0) + 1
@@ -40,8 +42,8 @@ local function count_delivered(id, value)
     return
   end
   ends.delivered = ends.delivered + 1
-  local age = math.floor(math.log(math.max(now - value[8], 1)) / math.log(1.05))
-  local bucket = rule(id)[1] .. age
+  local age = math.floor(math.log(math.max(now - value[8], 1)) / STEP)
+  local bucket = rule(id)[1] .. text(age)
   fresh[bucket] = (fresh[bucket] or 0) + 1
 end
 
@@ -84,22 +86,23 @@ local function settle_value(id, x, value, verdict, claimed_at)
 end
 
 local function settle_user(user, attributes, values, verdict, claimed_at)
-  local fields, known = {}, {}
+  local changed = {}
   for _, value in ipairs(values) do
-    local x = attributes[value[1]]
+    local id = value[1]
+    local x = attributes[id]
     if x then
-      local since = x[D]
-      settle_value(value[1], x, value, verdict, claimed_at)
-      note_dirty(user, value[1], since, x[D])
-      known[value[1]] = x
+      changed[id] = x[D]
+      settle_value(id, x, value, verdict, claimed_at)
     end
   end
   schedule(user, waits(attributes, gap), false)
-  for id, x in pairs(known) do
-    fields[#fields + 1] = id
-    fields[#fields + 1] = pack_attribute(x)
-  end
-  if #fields > 0 then call('HSET', P .. 'u:' .. user, unpack(fields)) end
+  if next(changed) then save(user, attributes, changed) end
+end
+
+-- The claim alone: the versions beside it are many.
+local function claim_of(owner)
+  local _, id = cmsgpack.unpack_limit(owner, 1, 1)
+  return id
 end
 
 -- All users are read before the first is written.
@@ -111,15 +114,16 @@ for place, item in ipairs(claim) do
     states[#places] = load(item[1])
   end
 end
-local freed, left = {}, false
+local freed, left, claimed_at = {}, false, nil
 local owners = #asked > 0 and call('HMGET', P .. 'owned', unpack(asked)) or {}
 for n, place in ipairs(places) do
   local user, values = claim[place][1], claim[place][2]
   local named = verdicts[place]
   local verdict, reason = named and named[2] or ARGV[9], named and named[3] or ''
-  local owner = owners[n] and cmsgpack.unpack(owners[n])
-  if owner and owner[1] == claim_id then
-    settle_user(user, states[n], values, verdict, owner[3] or 0)
+  if owners[n] and claim_of(owners[n]) == claim_id then
+    -- All its users were taken at one moment.
+    claimed_at = claimed_at or cmsgpack.unpack(owners[n])[3]
+    settle_user(user, states[n], values, verdict, claimed_at)
     freed[#freed + 1] = user
     if verdict == 'x' then dead_letter(user, values, reason) end
     if verdict == 'd' then ends.objects = ends.objects + 1 end

@@ -17,7 +17,7 @@
 -- once for each script, by write_lists() and write_counts().
 local P, call = ARGV[1], redis.call
 local V, T, AM, AS, PL, A, K, F, D, C, E, S, H = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
--- OPEN: the desired change has had no end. REFUSED: Braze refused this version.
+-- OPEN: the desired change has had no end. REFUSED, the highest: Braze refused this version.
 local OPEN, REFUSED = 1, 4
 
 local now = tonumber(ARGV[2])
@@ -26,17 +26,15 @@ if not now then
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
-local function has(flags, flag) return math.floor(flags / flag) % 2 == 1 end
+local function has(flags, flag) return flags % (2 * flag) >= flag end
 local function set(flags, flag) return has(flags, flag) and flags or flags + flag end
 local function clear(flags, flag) return has(flags, flag) and flags - flag or flags end
 
+-- The fields are taken one by one, from behind the one byte that is the header: a table that has its
+-- size from the beginning costs half of one that grows.
 local function unpack_attribute(raw)
-  local x = cmsgpack.unpack(raw)
-  if x[H] == nil then
-    x[F], x[D], x[C], x[E] = x[F] or 0, x[D] or 0, x[C] or 0, x[E] or 0
-    x[S], x[H] = x[S] or '', 0
-  end
-  return x
+  local _, v, t, am, as, pl, a, k, f, d, c, e, s, h = cmsgpack.unpack_limit(raw, H, 1)
+  return {v, t, am, as, pl, a, k, f or 0, d or 0, c or 0, e or 0, s or '', h or 0}
 end
 
 -- The attribute is spent by this: its trailing defaults are gone.
@@ -55,6 +53,12 @@ local function load(user)
   local attributes = {}
   for i = 1, #raw, 2 do attributes[raw[i]] = unpack_attribute(raw[i + 1]) end
   return attributes
+end
+
+-- The claim that has the user in hand, see above; nil if there is none.
+local function owner_of(user)
+  local raw = call('HGET', P .. 'owned', user)
+  return raw and cmsgpack.unpack(raw) or nil
 end
 
 -- The rank that the claim sends of this attribute; nil if it sends none.
@@ -78,6 +82,7 @@ end
 -- name at Braze all but one are shadowed and not enabled; `shadows` holds the rules of those that
 -- were never seen.
 local UNDECLARED = {'r', 0, 'f', 1, '', '', 0, 0, 0, ''}
+local UNPUBLISHED = {200, 2000, 3600000, 0} -- the lanes until there are rules
 local FLUSHED, RESYNCED, SHADOWED, ALL_RESYNCED = 8, 9, 10, 5
 local rules, lanes = {}, nil
 -- Who knows another version of the rules must read them again first.
@@ -94,7 +99,7 @@ end
 local function lane_rules()
   if not lanes then
     local raw = call('HGET', P .. 'rules', '*')
-    local r = raw and cmsgpack.unpack(raw) or {200, 2000, 3600000, 0}
+    local r = raw and cmsgpack.unpack(raw) or UNPUBLISHED
     lanes = {linger = r[1], max_wait = r[2], every = r[3], offset = r[4],
       resynced = r[ALL_RESYNCED] or 0}
   end
@@ -127,10 +132,14 @@ local function wire(id, value)
   return value
 end
 
-local function differs(id, x)
-  if has(x[F], REFUSED) then return false end
-  return x[A] == '' or wire(id, x[V]) ~= x[A]
+-- What Braze is to hold and does not, as far as is known; nil if nothing is to be sent.
+local function lacking(id, x)
+  if x[F] >= REFUSED then return nil end
+  local value = wire(id, x[V])
+  if x[A] == '' or value ~= x[A] then return value end
+  return nil
 end
+local function differs(id, x) return lacking(id, x) ~= nil end
 
 -- Earliest moment at which this value may be sent. The same value need not wait.
 local function not_before(x, value, gap)
@@ -140,6 +149,11 @@ local function not_before(x, value, gap)
   return at
 end
 
+-- What differs now and did not before does so since now; nobody waited for it.
+local function begin_to_differ(id, x)
+  if x[D] == 0 and differs(id, x) then x[D], x[C], x[E] = now, now, now end
+end
+
 -- What was acknowledged is unknown from here on. Another value keeps its distance from the request
 -- that brought it all the same, as a hold.
 local function forget_acknowledged(id, x, gap)
@@ -147,7 +161,7 @@ local function forget_acknowledged(id, x, gap)
     x[S], x[H] = x[A], x[K] + gap
   end
   x[A], x[K] = '', 0
-  if x[D] == 0 and differs(id, x) then x[D], x[C], x[E] = now, now, now end
+  begin_to_differ(id, x)
 end
 
 local function boundary_after(at, every, offset)
@@ -190,12 +204,13 @@ local LIST_NAMES = {'rt:ready', 'rt:held', 'bt:ready', 'bt:held'}
 -- Where the user belongs, {list name -> score}; empty for a user who waits for nothing.
 -- A user's realtime linger counts from the latest change, at most max_wait from the first.
 local function waits(attributes, gap)
-  local wait, last, first = {}, nil, nil
+  local wait, last, first, is_over = {}, nil, nil, overs()
   for id, x in pairs(attributes) do
-    local r = rule(id)
-    if r[4] == 1 and differs(id, x) then
-      local free = not_before(x, wire(id, x[V]), gap)
-      if overs()[id] then
+    local r = rules[id] or rule(id)
+    local value = r[4] == 1 and lacking(id, x)
+    if value then
+      local free = not_before(x, value, gap)
+      if is_over[id] then
         local due = due_of(id, x)
         wait['over:' .. id] = free > due and free or due
       elseif r[1] == 'r' then
@@ -203,7 +218,7 @@ local function waits(attributes, gap)
           wait['rt:held'] = least(wait['rt:held'], rounded(free, math.max(lane_rules().linger, 1)))
         else
           if last == nil or x[C] > last then last = x[C] end
-          first = least(first, x[D])
+          if first == nil or x[D] < first then first = x[D] end
         end
       else
         local due = due_of(id, x)
@@ -222,10 +237,21 @@ local function waits(attributes, gap)
   return wait
 end
 
+-- The server is slow at turning a number into text, and the moments of many users are the same.
+local texts = {}
+local function text(number)
+  local found = texts[number]
+  if not found then
+    found = string.format('%.17g', number)
+    texts[number] = found
+  end
+  return found
+end
+
 -- Notes the lists that a user belongs to; with was_listed, those it may have to leave, too. An
 -- `over:` list is left only if `before`, what the user waited for until now, names it.
--- Only for a user that no claim owns.
-local adds, leaves = {}, {}
+-- Only for a user that no claim owns. `empty`: lists that hold nobody, so that nobody has to leave.
+local adds, leaves, empty = {}, {}, {}
 local function leave(user, name)
   local list = leaves[name]
   if not list then list = {}; leaves[name] = list end
@@ -235,12 +261,12 @@ local function schedule(user, wait, was_listed, before)
   for name, score in pairs(wait) do
     local list = adds[name]
     if not list then list = {}; adds[name] = list end
-    list[#list + 1] = score
-    list[#list + 1] = user
+    local n = #list
+    list[n + 1], list[n + 2] = text(score), user
   end
   if was_listed then
     for _, name in ipairs(LIST_NAMES) do
-      if not wait[name] then leave(user, name) end
+      if not wait[name] and not empty[name] then leave(user, name) end
     end
     if next(overs()) then
       for name in pairs(before or {}) do
@@ -254,7 +280,6 @@ end
 -- says so here, with what it was; the lists are written by write_lists(). Once for each user and
 -- attribute in a script.
 local dirtied, cleaned = {}, {}
-local now_text = string.format('%d', now)
 local function note_dirty(user, id, was, since)
   if was == since then return end
   if since == 0 then
@@ -264,9 +289,21 @@ local function note_dirty(user, id, was, since)
     local list = dirtied[id]
     if not list then list = {}; dirtied[id] = list end
     local n = #list
-    -- The server is slow at turning a number into text, and most are this one.
-    list[n + 1], list[n + 2] = since == now and now_text or since, user
+    list[n + 1], list[n + 2] = text(since), user
   end
+end
+
+-- Writes what changed of a user, {id -> its D before}, and notes each D once that is written. The
+-- attributes are spent by this, see pack_attribute().
+local fields = {}
+local function save(user, attributes, changed)
+  local n = 0
+  for id in pairs(changed) do
+    fields[n + 1], fields[n + 2] = id, pack_attribute(attributes[id])
+    n = n + 2
+  end
+  call('HSET', P .. 'u:' .. user, unpack(fields, 1, n))
+  for id, since in pairs(changed) do note_dirty(user, id, since, attributes[id][D] or 0) end
 end
 
 -- Lua hands over a bounded number of arguments at once.
@@ -421,7 +458,7 @@ local function begin_sweep(sweep)
   if sweep.work == 'flush' then stamp(id, FLUSHED) end
   if sweep.work == 'resync' and id ~= '*' then stamp(id, RESYNCED) end
   if sweep.work == 'resync' and id == '*' then
-    local all = cmsgpack.unpack(call('HGET', P .. 'rules', '*') or cmsgpack.pack({200, 2000, 3600000, 0}))
+    local all = cmsgpack.unpack(call('HGET', P .. 'rules', '*') or cmsgpack.pack(UNPUBLISHED))
     all[ALL_RESYNCED] = now
     call('HSET', P .. 'rules', '*', cmsgpack.pack(all))
     lanes = nil
@@ -433,6 +470,24 @@ local function begin_sweep(sweep)
   local name = tostring(call('HINCRBY', P .. 'meta', 'next_sweep', 1))
   call('HSET', P .. 'sweeps', name, cmsgpack.pack(sweep))
   return name
+end
+
+-- An inbox entry is worked off once: by whoever finds it pending and acknowledges it in one step.
+local function is_pending(entry)
+  return #call('XPENDING', P .. 'inbox', 'engine', entry, entry, 1) > 0
+end
+local function acknowledge(entry)
+  call('XACK', P .. 'inbox', 'engine', entry)
+  call('XDEL', P .. 'inbox', entry)
+end
+
+-- An entry of a stream as {field -> value}; nil if it is gone.
+local function entry_of(name, id)
+  local found = call('XRANGE', P .. name, id, id)
+  if #found == 0 then return nil end
+  local fields, flat = {}, found[1][2]
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
 end
 
 -- One packed journal entry for each call, the journal bounded in bytes, oldest first out.

@@ -75,7 +75,7 @@ local owners = #users > 0 and call('HMGET', P .. 'owned', unpack(users)) or {}
 for i, user in ipairs(users) do states[i] = load(user) end
 local changed, points = 0, 0
 for i, user in ipairs(users) do
-  local attributes, fields = states[i], {}
+  local attributes, changes = states[i], {}
   local owner, work = owners[i] and cmsgpack.unpack(owners[i]), works[sweep.work]
   for id, x in pairs(work and attributes or {}) do
     if sweep.id == '*' or sweep.id == id then
@@ -83,24 +83,16 @@ for i, user in ipairs(users) do
       local did, cost = work(id, x, claimed_rank(owner, id))
       if did then
         points = points + cost
-        note_dirty(user, id, since, x[D])
-        fields[#fields + 1] = id
+        changes[id] = since
       end
     end
   end
   local is_listed_anew = not work and attributes[sweep.id] ~= nil and not owner
-  if #fields > 0 or is_listed_anew then
+  if next(changes) or is_listed_anew then
     changed = changed + 1
     if not owner then schedule(user, waits(attributes, gap), true, every_over) end
   end
-  if #fields > 0 and not only_counts then
-    local packed = {}
-    for _, id in ipairs(fields) do
-      packed[#packed + 1] = id
-      packed[#packed + 1] = pack_attribute(attributes[id])
-    end
-    call('HSET', P .. 'u:' .. user, unpack(packed))
-  end
+  if next(changes) and not only_counts then save(user, attributes, changes) end
 end
 if only_counts then return {changed, points} end
 write_lists()

@@ -1,8 +1,7 @@
 -- One user's state, packed {{attribute, V, T, A, K, F, in flight, H, lane, due | -1}, ...}.
 -- Reads only. ARGV: 3 user id, 4 gap ms.
 local attributes = load(ARGV[3])
-local raw = call('HGET', P .. 'owned', ARGV[3])
-local owner = raw and cmsgpack.unpack(raw)
+local owner = owner_of(ARGV[3])
 local found = {}
 for id, x in pairs(attributes) do
   local due = -1
