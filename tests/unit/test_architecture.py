@@ -4,18 +4,22 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from worker.celery_app import QUEUES
 from worker.contract import QUEUE_OF_TASK, QueueName, TaskName
+from worker.stores.sources import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 PURE = sorted(
     path for name in ("pipeline", "audiences") for path in (ROOT / "worker" / name).rglob("*.py")
 )
-SCRIPTS = sorted((ROOT / "worker" / "stores" / "lua").glob("*.lua"))
+LUA = ROOT / "worker" / "stores" / "lua"
+SCRIPTS = sorted(LUA.glob("*.lua"))
+PARTS = sorted(LUA.glob("parts/*.lua"))
 PACKAGES = sorted((ROOT / "worker").rglob("__init__.py"))
 
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
@@ -24,6 +28,11 @@ ASKS_THE_CLOCK = {"now", "utcnow", "today"}
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def opening(path: Path) -> str:
+    """The comment that a Lua file begins with."""
+    return " ".join(takewhile(lambda line: line.startswith("--"), path.read_text().splitlines()))
 
 
 def names_of(holder: type) -> set[str]:
@@ -74,22 +83,24 @@ class TestPurity:
 
 class TestScripts:
     def test_there_are_scripts(self) -> None:
-        """The folder is where this test looks for it."""
-        assert len(SCRIPTS) > 5
+        """The folders are where this test looks for them."""
+        assert min(len(SCRIPTS), len(PARTS)) > 5
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
     def test_each_states_its_calling_convention(self, path: Path) -> None:
         """A script begins with a comment that says what it does and what ARGV holds."""
-        opening = []
-        for line in path.read_text().splitlines():
-            if not line.startswith("--"):
-                break
-            opening.append(line)
-        assert "ARGV" in " ".join(opening)
+        assert "ARGV" in opening(path)
+
+    @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.name)
+    def test_each_part_says_what_it_promises(self, path: Path) -> None:
+        """A part begins with a comment about its subject, after what it needs."""
+        said = opening(path).removeprefix(f"-- needs: {', '.join(needs(path.read_text()))}")
+        assert len(said.split()) > 10
 
     def test_a_users_state_is_written_in_one_place(self) -> None:
         """Only `save` writes attributes: with them goes the note of who differs."""
-        writes = {path.name: path.read_text().count("'HSET', P .. 'u:'") for path in SCRIPTS}
+        texts = {path.name: path.read_text() for path in SCRIPTS + PARTS}
+        writes = {name: text.count("'HSET', P .. 'u:'") for name, text in texts.items()}
         assert {name: times for name, times in writes.items() if times} == {"state.lua": 1}
 
 

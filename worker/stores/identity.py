@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from worker.durations import to_ms
 from worker.stores.keys import SERVER, key
-from worker.stores.scripts import text
+from worker.stores.sources import sources
 
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 _NEVER_PROMOTED = re.compile(rb"master_replid2:0+\s")
@@ -101,7 +101,7 @@ def _setting(connection: Any, name: str) -> bytes:
 
 def _run(connection: Any, script: str, name: str, *args: object) -> Any:
     # By its text: a server that has just started knows no script.
-    return _ask(connection, "EVAL", text(script), 1, name, *args)
+    return _ask(connection, "EVAL", sources().alone(script), 1, name, *args)
 
 
 def _ask(connection: Any, *command: object) -> Any:

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts and runs them; a script is atomic, and its author says what it checks.
+"""Runs the Lua scripts; a script is atomic, and its author says what it checks.
 
 Scripts are sent by digest and loaded when the server does not know them. Nothing is sent
 twice: the client has no retries, because a late reply would be asked for again.
@@ -8,8 +8,6 @@ A script goes by the server's clock, and asks for it itself: that costs no round
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
 from redis.commands.core import Script
@@ -17,15 +15,11 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from worker.stores.keys import prefix
 from worker.stores.server import Clock, Server, now_ms
+from worker.stores.sources import sources
 
 # The server ran a script and refused it; what it had not written it will not write.
 ScriptFailed = ResponseError
 
-# Draining must go on when memory is full: what drains makes room (server 7.0 or later).
-_FLAGS = "#!lua flags=allow-oom\n"
-# What only reads runs on a read-only server, too, and with its memory full.
-_READS = "#!lua flags=no-writes\n"
-_READERS = frozenset({"trace"})
 # Scripts that stand by themselves, and to whom it does not matter how late it is.
 _TIMELESS = frozenset({"lift"})
 
@@ -70,18 +64,22 @@ def together(client: Server, *steps: Step[Any]) -> list[Any]:
     return ends
 
 
-def _flags(name: str) -> str:
-    return _READS if name in _READERS else _FLAGS
+def after_reading(client: Server, name: str, field: str, step: Step[Answer]) -> tuple[Any, Answer]:
+    """Run a step: (what the field of this hash was right before it, the step's answer).
 
-
-@cache
-def _source(name: str) -> str:
-    return (files("worker.stores") / "lua" / f"{name}.lua").read_text()
-
-
-def text(name: str) -> str:
-    """A script that stands by itself, for who must run it without a client."""
-    return _FLAGS + _source(name)
+    Nobody else writes between the two.
+    """
+    with client.pipeline(transaction=True) as both:
+        both.hget(name, field)
+        both.evalsha(step.script.sha, len(step.keys), *step.keys, *step.args)
+        before, answer = both.execute(raise_on_error=False)
+    if isinstance(answer, NoScriptError):
+        client.script_load(step.script.script)
+        return after_reading(client, name, field, step)
+    for end in (before, answer):
+        if isinstance(end, Exception):
+            raise end
+    return before, step.read(answer)
 
 
 class Scripts:
@@ -91,21 +89,19 @@ class Scripts:
         self.client = client
         self._clock = clock
         self._known: dict[str, Script] = {}
-        # Read now: files that an upgrade replaces must not meet a process that is still running.
-        for file in (files("worker.stores") / "lua").iterdir():
-            _source(file.name.removesuffix(".lua"))
+        self._sources = sources()
 
     def now_ms(self) -> int:
         """The time that scripts go by; see `server.now_ms`."""
         return now_ms(self.client, self._clock)
 
     def on_partition(self, name: str, partition: int, *args: Any) -> Any:
-        """Run a script of one partition, with the shared state functions in front of it."""
+        """Run a script of one partition, with the parts that it needs in front of it."""
         return self.step_on_partition(name, partition, *args).run()
 
     def step_on_partition(self, name: str, partition: int, *args: Any) -> Step[Any]:
         """The same, prepared."""
-        script = self._script(name, lambda: _flags(name) + _source("state") + _source(name))
+        script = self._script(name, self._sources.on_partition)
         start = prefix(partition)
         return Step(script, [f"{start}ledger"], [start, self._now(), *args], _as_it_is)
 
@@ -115,13 +111,13 @@ class Scripts:
 
     def step_alone(self, name: str, keys: list[str], *args: Any) -> Step[Any]:
         """The same, prepared."""
-        script = self._script(name, lambda: text(name))
+        script = self._script(name, self._sources.alone)
         now = () if name in _TIMELESS else (self._now(),)
         return Step(script, keys, [*now, *args], _as_it_is)
 
-    def _script(self, name: str, source: Callable[[], str]) -> Script:
+    def _script(self, name: str, text: Callable[[str], str]) -> Script:
         if name not in self._known:
-            self._known[name] = self.client.register_script(source())
+            self._known[name] = self.client.register_script(text(name))
         return self._known[name]
 
     def _now(self) -> int | str:

@@ -30,6 +30,7 @@ from worker.stores.memberships import Applied, Claim, Memberships, Settled
 from worker.stores.publication import Publication, Taken
 from worker.stores.rulebook import Rulebook
 from worker.stores.scripts import Scripts
+from worker.stores.sources import sources
 from worker.stores.sweeps import Sweeps
 from worker.stores.terms import Terms
 
@@ -345,9 +346,7 @@ class World:
         known._known.pop("accept", None)
         if at is None:
             return
-        from worker.stores import scripts  # the text of the script, to plant the error in
-
-        text = scripts._FLAGS + scripts._source("state") + scripts._source("accept")
+        text = sources().on_partition("accept")  # to plant the error in
         begin = "local function apply(i)\n"
         assert begin in text
         planted = f"{begin}  if i == {at} then error({{err = 'ERR planted'}}) end\n"

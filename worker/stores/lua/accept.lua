@@ -1,3 +1,4 @@
+-- needs: entries, state, rules, due, lanes, lists, writes, deleted, ids, journal
 -- Folds one inbox entry into the desired state, schedules its users, then acknowledges it.
 -- ARGV: 3 entry id, 4 entry ms, 5 packed {names, {{user, {{name index, value, T, AM, AS, PL},
 -- ...}}, ...}}, 6 gap ms, 7 journal bytes, 8 undeclared limit, 9 '1': Braze is said to hold these

@@ -1,3 +1,4 @@
+-- needs: sweeps, journal
 -- Begins what an operator wants done to many users, see sweep.lua.
 -- ARGV: 3 work, 4 key, or '' for all, 5 since ms, 6 journal bytes, 7 who, 8 why.
 -- Returns the sweep's name; '' and nothing is done for a key that was never seen here.

@@ -1,3 +1,4 @@
+-- needs: state, rules, due, lanes, lists, writes, budget
 -- Takes users for one request and records exactly what is sent. Repeating it with the same
 -- claim id returns the same claim.
 -- ARGV: 3 claim id, 4 lane 'r'|'b', 5 most users, 6 most bytes, 7 lease ms, 8 gap ms, 9 token,

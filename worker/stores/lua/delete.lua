@@ -1,3 +1,4 @@
+-- needs: entries, state, lanes, lists, writes, deleted, journal
 -- Forgets a user, then acknowledges the inbox entry that asks for it.
 -- ARGV: 3 entry id, 4 user, 5 ms for which later changes are skipped, or 0, 6 a salt (the first one
 -- given counts), 7 '1': Braze is to delete the profile, too, 8 gap ms, 9 hold ms, 10 journal bytes.

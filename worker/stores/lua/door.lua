@@ -1,3 +1,4 @@
+-- needs: entries, deleted, journal
 -- Counts what was refused or skipped at the door, then acknowledges the entry.
 -- ARGV: 3 entry id, 4 packed {{counter, by}, ...}, 5 packed samples, 6 journal bytes. A deleted user
 -- is named in none of them.

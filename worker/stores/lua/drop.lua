@@ -1,3 +1,4 @@
+-- needs: entries, writes, journal
 -- Throws dead letters away. Their changes had their end when they died; the marks of refusal stay.
 -- ARGV: 3 packed dead letter ids, 4 journal bytes, 5 who. Returns how many there were.
 local letters, gone = {}, {}

@@ -1,3 +1,4 @@
+-- needs: state, due, doubts, lists
 -- Makes unknown what was acknowledged within a span of time: nothing of it was ever sent.
 -- ARGV: 3 packed {user, ...}, 4 from ms, 5 until ms, 6 gap ms, 7 '1': only count.
 -- Returns {users with such a value, such values}. Doing it again finds nothing.

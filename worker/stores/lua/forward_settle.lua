@@ -1,3 +1,4 @@
+-- needs: writes, deleted
 -- Ends users of a request to delete. Who is no longer this claim's is passed over.
 -- ARGV: 3 claim id, 4 packed {{user, 'd'|'r'|'x', reason}, ...}, 5 ms after which a user is asked
 -- for again, 6 ms in which Braze carries a deletion out, 7 '1': changes are skipped for a time.

@@ -1,3 +1,4 @@
+-- needs: lists, points, budget
 -- Lets users go whose attribute has data points left again: the day is over, the budget was raised,
 -- or what was in flight was not taken. Once a second; the claims that follow let the others go.
 -- ARGV: 3 data points per day or '', 4 the same for each attribute, 5 most users to let go at once.

@@ -1,3 +1,4 @@
+-- needs: lanes
 -- Says whether a lane has a request to fill, and appoints the one gatherer of crumbs.
 -- ARGV: 3 lane 'r'|'b', 4 users in a full request, 5 token of the asker.
 -- Returns {'full'|'due'|'wait'|'busy'|'empty'|'quiet', users that could be taken, ms to wait}.

@@ -1,3 +1,4 @@
+-- needs: state, due, doubts, lists, journal
 -- Compares what Braze was sent with what the state says of it: a server that forgot its last moments
 -- may remember an older value. What differs becomes unknown, as after an ambiguous end.
 -- ARGV: 3 packed {{user, {{attribute, value sent last, ms ago | -1}, ...}}, ...}, 4 hold ms, 5 gap

@@ -1,3 +1,4 @@
+-- needs: entries, writes
 -- Ends an envelope that cannot be applied: it goes to the dead letters, whole. Changes of it that
 -- were applied before the script failed have ends of their own.
 -- ARGV: 3 entry id, 4 reason. Returns 1, or 0 if it is no longer pending.

@@ -1,3 +1,4 @@
+-- needs: rules, writes, ids, sweeps
 -- Publishes the rules of a partition under a version, and begins what has to follow, in one step.
 -- ARGV: 3 the version that there must be, '*' for any, 4 the version that there is from now on,
 -- 5 packed lanes {linger, max_wait, every, offset}, 6 packed {{key, packed rule}, ...}, 7 packed

@@ -1,3 +1,4 @@
+-- needs: entries, state, due, lists, writes, journal
 -- Replays dead letters of users: lifts the marks of refusal, so that the newest value is sent. Where
 -- a newer change has lifted a mark already there is nothing to lift: the letter only goes away.
 -- The refused change had its end; what is sent now is counted as resent (rule 12).

@@ -1,3 +1,4 @@
+-- needs: entries, writes, journal
 -- Puts dead letters back into the inbox as one envelope: a whole envelope, or single changes that
 -- were over the limit of undeclared audiences. The dead end of those changes stands, and they are
 -- accepted anew, so that the books balance (rule 12). A letter is gone with its first replay.

@@ -1,33 +1,43 @@
+-- needs: state, rules, due, lists, writes, journal
 -- Takes over what was read from Braze, of values that nobody knew.
 -- ARGV: 3 packed {{user, {{id, JSON text}, ...}}, ...}, 4 when the reading began, ms, 5 by how much
 -- it may lag behind what was written, ms, 6 gap ms, 7 journal bytes, 8 packed counts of the run to
 -- add to, 9 how long the run's counts live, ms. Returns {values that are known now, of them equal
 -- to what is desired, of them to be sent, values left alone}.
--- With '' as 4 it only looks: 3 is packed {user, ...}, and it returns packed {{user, {id, ...}},
--- ...} of those users who have values to be read.
+-- With '' as 4 it only looks: 3 is packed {user, ...}, and it returns packed {{{user, {id, ...}},
+-- ...}, users, values, ms}: who has values that may be read now; how many have values, and how
+-- many values, that may be read later, the last of them at that time.
 --
 -- Left alone: what a request of ours settled, what is under way or refused, and a value of which
 -- one that was sent with an unknown end may have landed later than the reading shows.
-local given = cmsgpack.unpack(ARGV[3])
+local given, lag = cmsgpack.unpack(ARGV[3]), tonumber(ARGV[5])
 
-local function may_be_read(owner, id, x, at)
+local function is_unknown(owner, id, x)
   return x[A] == '' and not has(x[F], REFUSED) and not claimed_rank(owner, id)
-    and (x[S] == '' or x[H] <= at)
 end
+local function shows_from(x) return x[S] == '' and 0 or x[H] + lag end
 
 if ARGV[4] == '' then
-  local found = {}
+  local found, users, values, last = {}, 0, 0, 0
   for _, user in ipairs(given) do
-    local owner, ids = owner_of(user), {}
+    local owner, ids, later = owner_of(user), {}, 0
     for id, x in pairs(load(user)) do
-      if rule(id)[4] == 1 and may_be_read(owner, id, x, now) then ids[#ids + 1] = id end
+      if rule(id)[4] == 1 and is_unknown(owner, id, x) then
+        local from = shows_from(x)
+        if from <= now then
+          ids[#ids + 1] = id
+        else
+          later, last = later + 1, math.max(last, from)
+        end
+      end
     end
     if #ids > 0 then found[#found + 1] = {user, ids} end
+    if later > 0 then users, values = users + 1, values + later end
   end
-  return cmsgpack.pack(found)
+  return cmsgpack.pack({found, users, values, last})
 end
 
-local at, gap = tonumber(ARGV[4]) - tonumber(ARGV[5]), tonumber(ARGV[6])
+local at, gap = tonumber(ARGV[4]), tonumber(ARGV[6])
 local known, equal, left, unchanged, saved, facts = 0, 0, 0, 0, {}, {}
 
 -- The end of an open change whose value Braze turns out to hold is `unchanged`.
@@ -56,7 +66,7 @@ for i, item in ipairs(given) do
   for _, value in ipairs(item[2]) do
     local id = value[1]
     local x = attributes[id]
-    if x and may_be_read(owner, id, x, at) then
+    if x and is_unknown(owner, id, x) and shows_from(x) <= at then
       changed[id] = x[D]
       take(id, x, value[2])
       taken[#taken + 1] = value

@@ -1,3 +1,4 @@
+-- needs: state, rules, due, doubts, lists, writes, points, journal
 -- Ends a claim, or some of its users. Settling what is gone or settled changes nothing; a user
 -- that no longer exists is never created.
 -- ARGV: 3 claim id, 4 packed {{place in the claim from 1, verdict, reason}, ...}, 5 gap ms, 6 hold

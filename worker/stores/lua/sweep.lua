@@ -1,3 +1,4 @@
+-- needs: state, due, doubts, lists, writes
 -- One step of a sweep: does its work to some users, and notes how far it has come.
 -- ARGV: 3 sweep, 4 the cursor and 5 the run that it must stand at, 6 the next cursor, '0' at the
 -- end, 7 run of the server that gave it, 8 packed {user, ...}, 9 gap ms.

@@ -1,3 +1,4 @@
+-- needs: state, rules, due, lists, points
 -- One user's state, packed {{attribute, V, T, A, K, F, in flight, H, lane, due | -1}, ...}.
 -- Reads only. ARGV: 3 user id, 4 gap ms.
 local attributes = load(ARGV[3])
