@@ -17,6 +17,7 @@ from worker.contract import Change, ChangeClass, Changes
 from worker.durations import to_ms
 from worker.stores.dead_letters import DeadLetter, DeadLetters
 from worker.stores.operators import AT_ONCE, InboxIsFull, Operators
+from worker.stores.undeclared import Undeclared
 
 GROUPS = 1_000
 OTHER_REASONS = "(other reasons)"
@@ -136,45 +137,73 @@ def summary(pages: Iterator[list[DeadLetter]]) -> list[dict[str, Any]]:
 @dataclass(slots=True)
 class Replayed:
     """What a replay did. `due`: values to be sent; `accepted`: changes accepted anew; `deletions`:
-    profiles that Braze is asked again to delete."""
+    profiles that Braze is asked again to delete; `no_room`: letters that stay, see `Room`."""
 
     letters: int = 0
     due: int = 0
     accepted: int = 0
     deletions: int = 0
     gone: int = 0
+    no_room: int = 0
     inbox_is_full: bool = False
 
 
+class Room:
+    """For which changes over the limit of undeclared audiences there is room by now: those of keys
+    that are known, and of as many others as the limit leaves. Any other would die again."""
+
+    def __init__(self, undeclared: Undeclared, limit: int) -> None:
+        self._undeclared = undeclared
+        self.limit = limit
+        self._new: dict[int, set[str]] = {}
+        self._left: dict[int, int] = {}
+        self.lacking: set[str] = set()
+
+    def of(self, partition: int, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Those of the letters, of the kind `change`, for which there is room."""
+        if partition not in self._left:
+            self._left[partition] = self.limit - self._undeclared.count(partition)
+            self._new[partition] = set()
+        names = sorted({name for letter in letters for name, _, _ in letter.values})
+        known = self._undeclared.known(partition, names) | self._new[partition]
+        for name in names:
+            if name in known:
+                continue
+            if len(self._new[partition]) < self._left[partition]:
+                self._new[partition].add(name)
+                known.add(name)
+            else:
+                self.lacking.add(name)
+        return [it for it in letters if all(name in known for name, _, _ in it.values)]
+
+
 class Replay:
-    """Replays letters, each kind in its way; see worker/stores/operators.py for what is counted."""
+    """Replays letters, each kind in its way; see worker/stores/operators.py for what is counted.
+    `done` is what it has done so far, also when it was interrupted."""
 
     def __init__(
-        self, letters: DeadLetters, operators: Operators, by: str, high_water: int
+        self, letters: DeadLetters, operators: Operators, by: str, high_water: int, room: Room
     ) -> None:
+        self.done = Replayed()
+        self._room = room
         self._letters = letters
         self._operators = operators
         self._by = by
         self._high_water = high_water
 
-    def run(
-        self, pages: Iterator[list[DeadLetter]], done: Callable[[int], None] = lambda _: None
-    ) -> Replayed:
+    def run(self, pages: Iterator[list[DeadLetter]]) -> Replayed:
         """Replay page by page; ends early if the inbox is full. Stopped midway, it may be
         started again: what was replayed is no letter any more."""
-        replayed = Replayed()
         try:
             for page in pages:
                 for partition, kind, ours in _alike(page):
-                    self._some(partition, kind, ours, replayed)
-                done(len(page))
+                    self._some(partition, kind, ours)
         except InboxIsFull:
-            replayed.inbox_is_full = True
-        return replayed
+            self.done.inbox_is_full = True
+        return self.done
 
-    def _some(
-        self, partition: int, kind: str, letters: list[DeadLetter], replayed: Replayed
-    ) -> None:
+    def _some(self, partition: int, kind: str, letters: list[DeadLetter]) -> None:
+        replayed = self.done
         if kind in ("object", "deletion"):
             found, due = self._operators.replay(partition, [it.id for it in letters], self._by)
             replayed.letters += found
@@ -182,7 +211,9 @@ class Replay:
             replayed.deletions += found if kind == "deletion" else 0
             replayed.gone += len(letters) - found
         elif kind == "change":
-            self._changes(partition, letters, replayed)
+            fitting = self._room.of(partition, letters)
+            replayed.no_room += len(letters) - len(fitting)
+            self._changes(partition, fitting)
         else:
             for letter in letters:
                 if self._operators.requeue(
@@ -193,8 +224,8 @@ class Replay:
                 else:
                     replayed.gone += 1
 
-    def _changes(self, partition: int, letters: list[DeadLetter], replayed: Replayed) -> None:
-        before = len(letters)
+    def _changes(self, partition: int, letters: list[DeadLetter]) -> None:
+        replayed, before = self.done, len(letters)
         while letters:
             envelope = envelope_of(letters)
             if self._operators.requeue(
@@ -213,19 +244,21 @@ class Replay:
         replayed.gone += before - len(letters)
 
 
-def drop(
-    operators: Operators,
-    pages: Iterator[list[DeadLetter]],
-    by: str,
-    done: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Throw letters away. Returns how many."""
-    dropped = 0
-    for page in pages:
-        for partition, _, ours in _alike(page, by_kind=False):
-            dropped += operators.drop(partition, [letter.id for letter in ours], by)
-        done(len(page))
-    return dropped
+class Drop:
+    """Throws letters away; `dropped` is how many so far, also when it was interrupted."""
+
+    def __init__(self, operators: Operators, by: str) -> None:
+        self._operators = operators
+        self._by = by
+        self.dropped = 0
+
+    def run(self, pages: Iterator[list[DeadLetter]], done: Callable[[int], None]) -> None:
+        """Drop page by page; `done` is told after each how many were in it."""
+        for page in pages:
+            for partition, _, ours in _alike(page, by_kind=False):
+                ids = [letter.id for letter in ours]
+                self.dropped += self._operators.drop(partition, ids, self._by)
+            done(len(page))
 
 
 def envelope_of(letters: Sequence[DeadLetter]) -> Changes:

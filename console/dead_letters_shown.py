@@ -7,12 +7,11 @@ from typing import Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from console.destination import state_said
-from console.paper import for_people, many
+from console.paper import for_bars, for_people, many
 
 _SAID_EVERY = 10_000  # letters, where there is no terminal to draw a bar on
 
@@ -92,10 +91,24 @@ def show_replay(report: dict[str, Any]) -> None:
             said += f"\n{counted(report['gone'])} had gone meanwhile."
         if report["inbox_full"]:
             said += "\nThe inbox is full; the others are kept. Replay them when it has drained."
+    if report["no_room"]:
+        said += f"\n{_no_room_said(report)}"
     typer.echo(said)
     destination = report["destination"]
     if destination["state"] == "paused":
         typer.echo(f"Braze is {state_said(**destination)}. Nothing is sent until it resumes.")
+
+
+def _no_room_said(report: dict[str, Any]) -> str:
+    """Of letters that stay, for the change in them would die again."""
+    keys = ", ".join(report["no_room_for"])
+    stay = "stays" if report["no_room"] == 1 else "stay"
+    return (
+        f"{counted(report['no_room'])} {stay}: the limit of {report['undeclared_limit']:,} "
+        f"undeclared audiences leaves no room for more (such as {keys}). Declare them in "
+        "audiences.yaml, or raise PERSONA_SYNC_UNDECLARED_LIMIT and restart the workers; then "
+        "call it again."
+    )
 
 
 def show_drop(report: dict[str, Any]) -> None:
@@ -108,7 +121,7 @@ def show_drop(report: dict[str, Any]) -> None:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Tells on standard error how far it is: a bar, or a line now and then."""
-    out = Console(stderr=True)
+    out = for_bars()
     if not (out.is_terminal and total):
         yield _said_now_and_then(what, total)
         return

@@ -1,12 +1,13 @@
 """Reads from Braze what it holds of our users, inside the limits of the export, resumable.
 
-Reads ask only for users with a value of which nobody knows what Braze holds, so whoever repeats a
-reading asks nobody twice. What Braze does not have of a user it knows, or of one it does not
+Reads ask only for users with a value of which nobody knows what Braze holds, and of which its
+answer can be believed by now; so whoever repeats a reading asks nobody twice, but for users with a
+value that cannot be compared. What Braze does not have of a user it knows, or of one it does not
 know, counts as `null`: not set is what writing null would make of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from math import ceil
 from typing import Any
@@ -15,7 +16,7 @@ from worker.braze.readback import Exported, NotRead
 from worker.contract import STRING_VALUE_MAX_CHARS, partition_of
 from worker.pipeline.ingest import value_text
 from worker.pipeline.retry import delay
-from worker.stores.seeding import PAGE, Place, Progress, Seeding, Unread
+from worker.stores.seeding import PAGE, Place, Progress, Seeding, TooFresh, Unread
 
 NOBODY = "persona-sync-check"  # nobody has this id
 MOST_FAILURES = 8  # in a row
@@ -35,13 +36,15 @@ class Stuck(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a reading would be: of `known` users, `users` have `values` that nobody knows."""
+    """What a reading would be: of `known` users, `users` have `values` that nobody knows. `fresh`
+    is not among them."""
 
     known: int
     users: int
     values: int
     ids_per_request: int
     per_minute: int
+    fresh: TooFresh = field(default_factory=TooFresh)
 
     @property
     def requests(self) -> int:
@@ -116,14 +119,16 @@ class Seeder:
     def estimate(self, users: Sequence[str] | None) -> Estimate:
         """Count, without asking Braze; `users` None: everybody who is known."""
         known = asked = values = 0
+        fresh = TooFresh()
         for partition in range(self._terms.partitions):
             for page, _ in self._pages(partition, users, self._seeding.beginning()):
-                unread = self._seeding.unread(partition, page)
+                unread, later = self._seeding.unread(partition, page, self._terms.lag)
+                fresh += later
                 known += len(page)
                 asked += len(unread)
                 values += sum(len(user.attributes) for user in unread)
         terms = self._terms
-        return Estimate(known, asked, values, terms.ids_per_request, terms.per_minute)
+        return Estimate(known, asked, values, terms.ids_per_request, terms.per_minute, fresh)
 
     def try_access(self) -> None:
         """Raise Stuck if Braze does not let us read, before anything is paused or counted."""
@@ -152,7 +157,8 @@ class Seeder:
         waiting: list[tuple[Unread, Place]] = []
         size = self._terms.ids_per_request
         for page, after in self._pages(partition, users, place):
-            waiting += [(user, place) for user in self._seeding.unread(partition, page)]
+            unread, _ = self._seeding.unread(partition, page, self._terms.lag)
+            waiting += [(user, place) for user in unread]
             while len(waiting) >= size:
                 self._read_some(partition, [user for user, _ in waiting[:size]])
                 del waiting[:size]

@@ -12,6 +12,7 @@ import warnings
 from functools import cache
 from typing import Any
 
+from billiard.exceptions import RestartFreqExceeded
 from celery import Celery, Task
 from celery.beat import SchedulingError
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
@@ -21,6 +22,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.scheduling import priority_cycle
 from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as ConnectionSlow
 
 from worker.contract import (
@@ -46,6 +48,13 @@ def cannot_start(error: Exception) -> SystemExit:
         return SystemExit(f"persona-sync: {error}")
     sys.stderr.write(f"persona-sync: {error}\n")
     return SystemExit(CANNOT_START_CODE)
+
+
+# A broker that is away, is full, or takes nothing since it was made a replica.
+BROKER_TROUBLE = (
+    ConnectionLost, ConnectionSlow, OperationalError, OSError, ReadOnlyError, OutOfMemoryError,
+    RestartFreqExceeded,
+)  # fmt: skip
 
 
 class MostUrgentFirst(priority_cycle):
@@ -169,8 +178,7 @@ def make_app() -> Celery:
     configure(settings.log_level, settings.log_format)
     # What it warns of, a worker of root that reads pickles, cannot be: JSON is all we accept.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    lost = (ConnectionLost, ConnectionSlow, OperationalError, OSError)
-    tell_in_one_line(lost, (SchedulingError,))
+    tell_in_one_line(BROKER_TROUBLE, (SchedulingError,))
     _let_workers_live_through_a_lost_broker()
     made = Celery("persona_sync", broker=broker, task_cls=_Quiet, set_as_current=False)
     made.conf.update(**_queues(), **_DELIVERY, **_BROKER, **_PROCESSES)

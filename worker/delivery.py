@@ -42,6 +42,9 @@ TODO = {
     "that the plan is active; permissions are fixed at creation, so make a new key.",
     "wrong_address": "Check PERSONA_SYNC_BRAZE_ENDPOINT: there is no /users/track there.",
     "redirected": "Check PERSONA_SYNC_BRAZE_ENDPOINT: it answers with a redirect.",
+    "no_key": "Put the key into PERSONA_SYNC_BRAZE_API_KEY: nothing else, on one line.",
+    "payment_required": "Settle it with Braze.",
+    "proxy_credentials_refused": "Correct the login in PERSONA_SYNC_BRAZE_PROXY.",
     "valve": "Look at the dead letters, mend the cause, resume.",
 }
 
@@ -212,7 +215,8 @@ class Delivery:
         if books:
             longest = longest_wait_ms(tools, self._lane)
             steps.append(tools.allowance.reserving(permit, self._lane, longest))
-        _, settled, *permission = tools.allowance.together(*steps)
+        with holding(tools, sent.permit), holding(tools, permit):
+            _, settled, *permission = tools.allowance.together(*steps)
         if permission:
             self.booked = Booked(permit, permission[0])
         self._note_settled(items, settled)
@@ -220,7 +224,8 @@ class Delivery:
     def _learn(self, sent: Sent) -> Outcome:
         """Tell all workers what the reply says, and give the verdicts as they stand after that."""
         tools = self._tools
-        outcome, pause = learn(tools, sent)
+        lesson = learn(tools, sent)
+        outcome, pause = lesson.outcome, lesson.pause
         if pause:
             if outcome.course is Course.WAIT or outcome.wait is not None:
                 self._quiet_ms = round(pause.seconds * 1000)
@@ -229,7 +234,7 @@ class Delivery:
                     reason=outcome.reason, seconds=pause.seconds, failures=pause.failures
                 )
             )
-        if outcome.course is Course.STOP:
+        if lesson.has_stopped:
             todo = todo_of(tools, TODO, outcome.reason)
             tools.record(facts.DestinationStopped(reason=outcome.reason, todo=todo))
         self._said(sent, outcome)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from worker.braze.deletes import IDS_MAX
+from worker.braze.deletes import IDS_MAX, body, pack
 from worker.pipeline import facts
 from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict
 from worker.pipeline.reply import Reply
@@ -40,6 +40,11 @@ TODO = {
     "or set PERSONA_SYNC_FORWARD_DELETES=false; permissions are fixed at creation.",
     "invalid_key_or_wrong_instance": "Check PERSONA_SYNC_BRAZE_API_KEY and "
     "PERSONA_SYNC_BRAZE_ENDPOINT.",
+    "wrong_address": "Check PERSONA_SYNC_BRAZE_ENDPOINT: there is no /users/delete there.",
+    "redirected": "Check PERSONA_SYNC_BRAZE_ENDPOINT: it answers with a redirect.",
+    "no_key": "Put the key into PERSONA_SYNC_BRAZE_API_KEY: nothing else, on one line.",
+    "payment_required": "Settle it with Braze.",
+    "proxy_credentials_refused": "Correct the login in PERSONA_SYNC_BRAZE_PROXY.",
     "valve": "Braze refuses too many deletions. Look at the dead letters of the kind `deletion`.",
 }
 
@@ -100,14 +105,15 @@ class Forwarding:
                 return tally
             began, claim = tools.clock(), new_id()
             with holding(tools, permit):
-                users = self._forwards.take(partition, claim, IDS_MAX)
+                most_ids, most_bytes = tools.allowance.limits()
+                users = self._forwards.take(partition, claim, min(IDS_MAX, most_ids))
             if not users:
                 tools.allowance.give_back(permit)
                 continue
             asking = _Asking(
                 tools, self._main, self._forwards, self._braze, partition, claim, began, tally
             )
-            asking.run(users, permit)
+            asking.run(pack(users, most_bytes), permit)
         return tally
 
     def _permission(self, until: float) -> tuple[str | None, str]:
@@ -154,9 +160,9 @@ class _Asking:
         self._tally = tally
         self._last_start = last_start_of(tools.policy, began)
 
-    def run(self, users: Sequence[str], permit: str) -> None:
+    def run(self, groups: Sequence[Sequence[str]], permit: str) -> None:
         """Ask for all of them; halves find whom Braze refuses. Asking twice is harmless."""
-        waiting, granted = [list(users)], iter([permit])
+        waiting, granted = [list(group) for group in groups], iter([permit])
         while waiting:
             group = waiting.pop(0)
             outcome = self._ask(group, next(granted, None))
@@ -192,14 +198,16 @@ class _Asking:
                 permit,
                 lambda: self._braze.delete(users, total=tools.policy.total),
                 users=len(users),
+                body_bytes=len(body(users)),
             )
         return self._learn(sent)
 
     def _learn(self, sent: Sent) -> Outcome:
         """Tell all workers what the reply says of this endpoint; the verdicts as they stand."""
         tools = self._tools
-        outcome, _ = learn(tools, sent)
-        if outcome.course is Course.STOP:
+        lesson = learn(tools, sent)
+        outcome = lesson.outcome
+        if lesson.has_stopped:
             todo = todo_of(tools, TODO, outcome.reason)
             tools.record(facts.DeletesStopped(reason=outcome.reason, todo=todo))
         self._said(sent, outcome)

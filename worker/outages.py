@@ -19,7 +19,10 @@ OUTAGE_MS = 30_000
 
 @dataclass(slots=True)
 class Outages:
-    """An outage that goes on for days is said once a day."""
+    """An outage that goes on for days is said once a day.
+
+    What lay between an operator's pause and the resume is no outage: nothing was tried.
+    """
 
     allowance: Allowance
     notices: Notices
@@ -29,18 +32,19 @@ class Outages:
         """Record an outage that lasts, and the end of any for which all workers had narrowed."""
         found = self.allowance.destination()
         if found.answered_ms is not None:
-            self._say_over()
+            self._say_over(found.released_ms or 0)
         since = found.failing_since_ms
-        if since is None or found.state(now_ms)[0] != "unreachable" or now_ms - since < OUTAGE_MS:
+        if since is None or found.state(now_ms)[0] != "unreachable":
             return
-        if self.notices.first([_name(since)], DAY_MS):
+        tried_ms = now_ms - max(since, found.released_ms or 0)
+        if tried_ms >= OUTAGE_MS and self.notices.first([_name(since)], DAY_MS):
             self.record(
                 facts.DestinationUnreachable(
-                    reason=found.last_reason or "", seconds=(now_ms - since) / 1000
+                    reason=found.last_reason or "", seconds=tried_ms / 1000
                 )
             )
 
-    def _say_over(self) -> None:
+    def _say_over(self, released_ms: int) -> None:
         ended = self.allowance.take_answered()
         if ended is None:
             return
@@ -48,7 +52,7 @@ class Outages:
         self.record(
             facts.DestinationResumed(
                 by="answer",
-                seconds=(answered - since) / 1000,
+                seconds=(answered - min(max(since, released_ms), answered)) / 1000,
                 was_noticed=self.notices.was_said(_name(since)),
             )
         )

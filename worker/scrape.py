@@ -65,7 +65,8 @@ class ServerReader:
         deleted = self.stores.deletions.counts(self.partitions, seen.now_ms)
         tick_age = self.stores.workers.tick_age_ms()
         balance, until = seen.balance, seen.destination.until_ms
-        state, _, _ = seen.destination.state(seen.now_ms)
+        mode = self.stores.mode.read().mode or "live"
+        state, _, _ = seen.destination.state(seen.now_ms, mode)
         return ServerReading(
             accepted=balance.accepted,
             ends=balance.ends,
@@ -98,7 +99,7 @@ class ServerReader:
                 self.stores.audience_books.read(self.partitions, seen.now_ms), seen.now_ms
             ),
             registry_refused=self.stores.publication.read().fault is not None,
-            mode=self.stores.mode.read().mode or "live",
+            mode=mode,
             budget=self._budget(seen.now_ms),
             sweeps=sum(len(self.stores.sweeps.unfinished(p)) for p in range(self.partitions)),
         )

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from worker.braze.client import UnusableKey
 from worker.pipeline.outcome import Course, ItemVerdict, Outcome, Then, Verdict, read
-from worker.pipeline.reply import Reply
+from worker.pipeline.reply import Reply, Trouble
 from worker.pipeline.retry import delay, spread
 from worker.pipeline.schedule import Lane
 from worker.stores.allowance import Learned, Permission
@@ -27,7 +27,8 @@ _MARGIN = 0.5
 # Who has users in hand waits so long for permission to go on with them.
 _INSISTS_SECONDS = 2.0
 # Stops that only a person lifts; any other is tried again with a harmless request.
-_HELD_BY_HAND = ("valve", "operator")
+_VALVE = "valve"
+_HELD_BY_HAND = (_VALVE, "operator")
 
 
 def new_id() -> str:
@@ -130,8 +131,7 @@ def send(
     try:
         reply = post()
     except UnusableKey:
-        # Nothing was sent. What Braze would say to such a key, it need not be asked.
-        reply = Reply(status=401)
+        reply = Reply(trouble=Trouble.NO_KEY)
     outcome = read(reply, users, body_bytes=body_bytes, now=tools.wall())
     if outcome.wait is not None:
         outcome = replace(outcome, wait=spread(outcome.wait, tools.random()))
@@ -162,12 +162,29 @@ def reporting(tools: Tools, sent: Sent) -> Step[Learned]:
     )
 
 
-def learn(tools: Tools, sent: Sent) -> tuple[Outcome, Pause | None]:
-    """Tell all workers what the reply says: the verdicts as they stand after that, and the pause
-    that it brought."""
-    learned = reporting(tools, sent).run()
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """The verdicts as they stand, the pause that the reply brought, and whether it has stopped
+    the destination: of all that run into one stop, the first."""
+
+    outcome: Outcome
+    pause: Pause | None
+    has_stopped: bool
+
+
+def learn(tools: Tools, sent: Sent) -> Lesson:
+    """Tell all workers what the reply says."""
+    learned, stop = tools.allowance.report(reporting(tools, sent))
     pause = _pause(tools, sent.outcome, learned.failures)
-    return _kept_by_valve(sent.outcome) if learned.valve_tripped else sent.outcome, pause
+    outcome = _kept_by_valve(sent.outcome) if learned.valve_tripped else sent.outcome
+    return Lesson(outcome, pause, outcome.course is Course.STOP and _is_news(outcome.reason, stop))
+
+
+def _is_news(reason: str, before: str | None) -> bool:
+    """Whether a stop is another one than that before; only the valve goes over a person's."""
+    if before is None or reason == before:
+        return before is None
+    return reason == _VALVE or not before.startswith(_HELD_BY_HAND)
 
 
 def _pause(tools: Tools, outcome: Outcome, failures: int) -> Pause | None:
@@ -197,10 +214,10 @@ def _pause(tools: Tools, outcome: Outcome, failures: int) -> Pause | None:
 def _kept_by_valve(outcome: Outcome) -> Outcome:
     """Nobody is given up while the valve is shut."""
     items = tuple(
-        ItemVerdict(Verdict.RETRY, "valve") if item.verdict is Verdict.DEAD else item
+        ItemVerdict(Verdict.RETRY, _VALVE) if item.verdict is Verdict.DEAD else item
         for item in outcome.items
     )
-    return replace(outcome, items=items, then=Then.NOTHING, course=Course.STOP, reason="valve")
+    return replace(outcome, items=items, then=Then.NOTHING, course=Course.STOP, reason=_VALVE)
 
 
 def is_final(item: ItemVerdict) -> bool:

@@ -26,9 +26,16 @@ from worker.durations import Duration
 
 ADDRESS_FILE = "server.json"
 
-
-# How the message of an empty key file ends.
-KEY_INTO_IT = "Write a REST API key with the permission users.track into it."
+# What the file of each secret should hold.
+_HOLDS = {
+    "redis_url": "the Redis URL",
+    "broker_url": "the broker's URL",
+    "braze_api_key": "a REST API key with the permission users.track",
+    "notice_webhook": "the webhook's URL",
+    "write_keys": "the write keys",
+    "shared_secret": "the shared secret",
+    "webhook_token": "the token",
+}
 
 
 class NothingRunning(Exception):
@@ -40,7 +47,13 @@ class NothingRunning(Exception):
 
 
 class WrongSettings(Exception):
-    """A setting is missing or wrong. The message names the variable and what would be right."""
+    """A setting is missing or wrong. The message names the variable and what would be right; what
+    to do is also apart, in `todo`, where it is a sentence of its own."""
+
+    def __init__(self, said: str, todo: str = "") -> None:
+        super().__init__(f"{said}. {todo}" if todo else said)
+        self.said = said
+        self.todo = todo
 
 
 def _host_and_port(text: str) -> str:
@@ -135,7 +148,10 @@ class Settings(BaseSettings):
     braze_bytes_per_request: int = Field(
         4_000_000, ge=10_000, le=4_194_304, description="Braze refuses bodies over 4 MB."
     )
-    braze_connect_timeout: Duration = Field(timedelta(seconds=3), description="To connect.")
+    braze_connect_timeout: Duration = Field(
+        timedelta(seconds=3),
+        description="To connect; braze_request_timeout ends that in any case.",
+    )
     braze_request_timeout: Duration = Field(
         timedelta(seconds=10), description="A whole request, from the connect to the last byte."
     )
@@ -356,7 +372,7 @@ class Settings(BaseSettings):
     metrics_bind: HostPort | None = Field(
         None,
         description="HOST:PORT where a worker serves Prometheus, such as 127.0.0.1:9464; unset: "
-        "nowhere. It asks for no password, so keep it internal; see [metrics](metrics.md).",
+        "nowhere. It asks for no password, so keep it internal.",
     )
     alive_file: Path | None = Field(
         None,
@@ -412,8 +428,9 @@ class Settings(BaseSettings):
         """Where the registry is. Raises WrongSettings if one was named that is not there."""
         if "audiences" in self.model_fields_set and not self.audiences.exists():
             raise WrongSettings(
-                f"PERSONA_SYNC_AUDIENCES: there is no file {self.audiences}. Without it every "
-                "audience would be realtime and enabled; name the right file, or unset it."
+                f"PERSONA_SYNC_AUDIENCES: there is no file {self.audiences}",
+                "Without it every audience would be realtime and enabled; name the right file, or "
+                "unset it.",
             )
         return self.audiences
 
@@ -422,7 +439,7 @@ class Settings(BaseSettings):
 
         Raises NothingRunning if neither is there.
         """
-        configured = _secret(self.redis_url, self.redis_url_file)
+        configured = self._secret("redis_url")
         if configured:
             return _checked_url(configured, "PERSONA_SYNC_REDIS_URL")
         address = read_address(self.data_dir)
@@ -436,7 +453,7 @@ class Settings(BaseSettings):
 
     def celery_broker_url(self) -> str:
         """The broker's URL: as set, or the same server. Raises NothingRunning."""
-        configured = _secret(self.broker_url, self.broker_url_file)
+        configured = self._secret("broker_url")
         if configured:
             return _checked_url(configured, "PERSONA_SYNC_BROKER_URL", *_SENTINEL)
         return self.server_url()
@@ -447,15 +464,15 @@ class Settings(BaseSettings):
 
     def write_keys_text(self) -> str | None:
         """The write keys as they are now: their file is read anew. Raises WrongSettings."""
-        return _secret(self.write_keys, self.write_keys_file)
+        return self._secret("write_keys")
 
     def shared_secret_text(self) -> str | None:
         """The webhook's shared secret as it is now; its file is read anew. Raises WrongSettings."""
-        return _secret(self.shared_secret, self.shared_secret_file)
+        return self._secret("shared_secret")
 
     def webhook_token_text(self) -> str | None:
         """The webhook's bearer token as it is now; its file is read anew. Raises WrongSettings."""
-        return _secret(self.webhook_token, self.webhook_token_file)
+        return self._secret("webhook_token")
 
     @property
     def takes_segment(self) -> bool:
@@ -465,15 +482,15 @@ class Settings(BaseSettings):
     @property
     def is_embedded(self) -> bool:
         """True if no Redis URL is set, so that the embedded server is the one to use."""
-        return _secret(self.redis_url, self.redis_url_file) is None
+        return self._secret("redis_url") is None
 
     def api_key(self) -> str:
         """The Braze key as it is now: its file is read anew each time. Raises WrongSettings."""
-        found = _secret(self.braze_api_key, self.braze_api_key_file)
+        found = self._secret("braze_api_key")
         if not found and self.braze_api_key_file:
             raise WrongSettings(
-                f"PERSONA_SYNC_BRAZE_API_KEY_FILE: {self.braze_api_key_file} is empty. "
-                f"{KEY_INTO_IT}"
+                f"PERSONA_SYNC_BRAZE_API_KEY_FILE: {self.braze_api_key_file} is empty",
+                f"Write {_HOLDS['braze_api_key']} into it.",
             )
         if not found:
             raise WrongSettings(
@@ -493,7 +510,15 @@ class Settings(BaseSettings):
 
     def notice_webhook_url(self) -> str | None:
         """Where notices go as it is now: its file is read anew each time. Raises WrongSettings."""
-        return _secret(self.notice_webhook, self.notice_webhook_file)
+        return self._secret("notice_webhook")
+
+    def _secret(self, name: str) -> str | None:
+        """The secret of that name: its file counts, if one is named. Raises WrongSettings."""
+        file: Path | None = getattr(self, f"{name}_file")
+        if file is not None:
+            return _read_secret(name, file)
+        value: SecretStr | None = getattr(self, name)
+        return value.get_secret_value() or None if value else None
 
 
 def split_address(text: str | None) -> tuple[str, int] | None:
@@ -515,17 +540,22 @@ def read_address(data_dir: Path) -> str | None:
         return None
 
 
-def _secret(value: SecretStr | None, file: Path | None) -> str | None:
-    if file is not None:
-        try:
-            return file.read_text().strip() or None
-        except OSError as error:
-            why = error.strerror
-            raise WrongSettings(f"The secret's file {file} cannot be read: {why}") from None
-    return value.get_secret_value() if value and value.get_secret_value() else None
+def _read_secret(name: str, file: Path) -> str | None:
+    """What a secret's file holds, without the white space around it; None if that is nothing."""
+    try:
+        return file.read_text().strip() or None
+    except OSError as error:
+        why = error.strerror
+    except UnicodeDecodeError:
+        why = "it is not text"
+    raise WrongSettings(
+        f"PERSONA_SYNC_{name.upper()}_FILE: {file} cannot be read: {why}",
+        f"Let it be a file that this user may read, and that holds {_HOLDS[name]}.",
+    )
 
 
 _SCHEMES = ("redis", "rediss", "unix")
+_NUMBERED = ("redis", "rediss")  # what follows the host is a database's number
 _SENTINEL = ("sentinel", "redis+socket")  # what Celery's broker understands beside those
 
 
@@ -534,12 +564,19 @@ def _checked_url(url: str, name: str, *more: str) -> str:
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in (*_SCHEMES, *more) and (parts.port or 1) > 0
+        is_numbered = parts.scheme not in _NUMBERED or re.fullmatch(r"/?\d*", parts.path, re.ASCII)
     except ValueError:
         is_one = False
+    if is_one and not is_numbered:
+        # The client would take what it cannot read for database 0.
+        raise WrongSettings(
+            f"{name}: what follows the host is no number of a database",
+            "Write it as redis://HOST:6379/0, or without an end for database 0.",
+        )
     if not is_one:
         raise WrongSettings(
-            f"{name} is not a URL such as redis://:PASSWORD@HOST:6379/0; write / # ? @ in a "
-            "password as %2F %23 %3F %40."
+            f"{name} is not a URL such as redis://:PASSWORD@HOST:6379/0",
+            "Set it to one; write / # ? @ in a password as %2F %23 %3F %40.",
         )
     return url
 

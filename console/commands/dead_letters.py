@@ -11,7 +11,7 @@ import typer
 
 from console.asking import insist
 from console.audience_standing import registry_of
-from console.dead_letters import Chosen, Replay, Wanted, drop, shown, summary
+from console.dead_letters import Chosen, Drop, Replay, Room, Wanted, shown, summary
 from console.dead_letters_shown import (
     counted,
     progress,
@@ -23,16 +23,20 @@ from console.dead_letters_shown import (
 from console.deployment import Deployment, opened
 from console.destination import destination_shown
 from console.export_file import lines_of
+from console.interrupting import between_steps
 from console.options import AsJson, By, DryRun, Yes, plain_typer
+from console.refused import Refused
 from console.who import this_operator
 from worker.audiences.registry import load_registry
 from worker.durations import parse_duration
 from worker.stores.dead_letters import KINDS
+from worker.stores.undeclared import Undeclared
 
 app = plain_typer(
     help="See what Braze refused for good; replay, drop or export it.", no_args_is_help=True
 )
 LISTED = 50
+_NAMED = 5  # keys without room, in an answer
 
 Reason = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Only with this text in the reason.")
@@ -101,39 +105,68 @@ def replay_command(
     """Try dead letters again. What is sent is the newest value, whatever the letter says.
 
     Changes and envelopes that were never applied are accepted anew; of a deletion, Braze is asked
-    again. Exits 1 if the inbox was too full for all of them: call it again later.
+    again. Exits 1 if the inbox was too full for all of them, or the limit of undeclared audiences
+    leaves no room: call it again later. After Ctrl-C it says how far it came.
     """
     wanted = _wanted(reason, attribute, user, older_than, newer_than, limit)
     with _opened(wanted) as read:
         chosen, deployment = read.chosen, read.deployment
+        limit = int(deployment.number("undeclared_limit"))
+        room = Room(Undeclared(deployment.stores.client), limit)
         report: dict[str, Any] = {"dry_run": dry_run}
         if dry_run:
-            kinds = dict.fromkeys(KINDS, 0)
-            with progress("read", chosen.total) as seen:
-                for letter in (letter for page in chosen.pages(seen) for letter in page):
-                    kinds[letter.kind] += 1
-            report |= {"matched": sum(kinds.values()), "kinds": kinds}
+            report |= _would_replay(chosen, room)
         else:
             replay = Replay(
                 deployment.stores.dead_letters,
                 deployment.operators,
                 this_operator(by),
                 deployment.settings.inbox_high_water,
+                room,
             )
-            with progress("read", chosen.total) as seen:
-                done = replay.run(chosen.pages(seen))
-            report |= {
-                "replayed": done.letters,
-                "values_due": done.due,
-                "accepted_anew": done.accepted,
-                "deletions_due": done.deletions,
-                "gone": done.gone,
-                "inbox_full": done.inbox_is_full,
-            }
+            report |= _replayed(replay, chosen)
+        report |= {"no_room_for": sorted(room.lacking)[:_NAMED], "undeclared_limit": room.limit}
         report["destination"] = destination_shown(deployment.stores)
+    if report.pop("interrupted", False):
+        raise _interrupted(f"Replayed {counted(report['replayed'])}", report)
     _say(report, as_json, show_replay)
-    if report.get("inbox_full"):
+    if not dry_run and (report["inbox_full"] or report["no_room"]):
         raise typer.Exit(1)
+
+
+def _would_replay(chosen: Chosen, room: Room) -> dict[str, Any]:
+    """What a replay would do, in counts."""
+    kinds, no_room = dict.fromkeys(KINDS, 0), 0
+    with progress("read", chosen.total) as seen:
+        for page in chosen.pages(seen):
+            for letter in page:
+                if letter.kind == "change" and not room.of(letter.partition, [letter]):
+                    no_room += 1
+                else:
+                    kinds[letter.kind] += 1
+    return {"matched": sum(kinds.values()), "kinds": kinds, "no_room": no_room}
+
+
+def _replayed(replay: Replay, chosen: Chosen) -> dict[str, Any]:
+    """Replay them, and what that did; it may have been interrupted."""
+    interrupted = False
+    try:
+        with _steps("read", chosen.total) as seen:
+            replay.run(chosen.pages(seen))
+    except KeyboardInterrupt:
+        interrupted = True
+    done = replay.done
+    return {
+        "interrupted": interrupted,
+        "finished": not (interrupted or done.inbox_is_full),
+        "replayed": done.letters,
+        "values_due": done.due,
+        "accepted_anew": done.accepted,
+        "deletions_due": done.deletions,
+        "gone": done.gone,
+        "inbox_full": done.inbox_is_full,
+        "no_room": done.no_room,
+    }
 
 
 @app.command("drop")
@@ -158,12 +191,23 @@ def drop_command(
         chosen = read.chosen
         with progress("read", chosen.total) as seen:
             matched = sum(len(page) for page in chosen.pages(seen))
-        dropped = 0
+        drop = Drop(read.deployment.operators, this_operator(by))
+        interrupted = False
         if matched and not dry_run:
             insist(f"Drop {counted(matched)} for good?", yes)
-            with progress("dropped", matched) as done:
-                dropped = drop(read.deployment.operators, chosen.pages(), this_operator(by), done)
-    report = {"dry_run": dry_run, "matched": matched, "dropped": dropped}
+            try:
+                with _steps("dropped", matched) as done:
+                    drop.run(chosen.pages(), done)
+            except KeyboardInterrupt:
+                interrupted = True
+    report = {
+        "dry_run": dry_run,
+        "finished": not interrupted,
+        "matched": matched,
+        "dropped": drop.dropped,
+    }
+    if interrupted:
+        raise _interrupted(f"Dropped {counted(drop.dropped)}", report)
     _say(report, as_json, show_drop)
 
 
@@ -198,6 +242,24 @@ def export_command(
 
 
 # --- what they have in common
+
+
+@contextmanager
+def _steps(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """`progress`; Ctrl-C is raised where it is told of a step, so that the counts are exact."""
+    with between_steps() as stop_if_asked, progress(what, total) as say:
+
+        def step(count: int) -> None:
+            say(count)
+            stop_if_asked()
+
+        yield step
+
+
+def _interrupted(done: str, report: dict[str, Any]) -> Refused:
+    """After Ctrl-C: what was done stands."""
+    said = f"Interrupted. {done}; the others are kept. To go on, call it again."
+    return Refused(130, "interrupted", said).after(report)
 
 
 @dataclass(frozen=True, slots=True)

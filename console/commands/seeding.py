@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import orjson
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
@@ -21,8 +20,9 @@ from console.asking import insist
 from console.commands.pausing import pause, resume
 from console.deployment import Deployment, opened
 from console.destination import destination_shown, state_said
+from console.instants import iso
 from console.options import AsJson, By, Yes
-from console.paper import for_people, many
+from console.paper import for_bars, for_people, many
 from console.refused import Refused
 from console.seeding import Estimate, Pace, Seeder, Stuck, Terms
 from console.who import this_operator
@@ -31,7 +31,7 @@ from worker.braze.instances import rest_url
 from worker.braze.readback import ReadBack
 from worker.settings import Settings, WrongSettings
 from worker.stores.allowance import OPERATOR
-from worker.stores.seeding import Progress
+from worker.stores.seeding import Progress, TooFresh
 
 WHY = "seed"
 _SAID_EVERY = 10_000  # users, where there is no terminal to draw a bar on
@@ -185,6 +185,7 @@ class _Seed:
             "known": estimate.known,
             **done,
             "data_points_saved": saved,
+            "too_fresh": _fresh_shown(estimate.fresh),
             "rate_limited": self._seeder.limited,
             "seconds": seconds,
             "destination": destination_shown(self._stores),
@@ -209,13 +210,16 @@ def _listed(file: str) -> list[str]:
     """The ids of a file, each once, in order."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--users") from None
+    except OSError as error:
+        said = f"{file} cannot be read: {error.strerror}"
+        raise typer.BadParameter(said, param_hint="--users") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not UTF-8 text", param_hint="--users") from None
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def _tell(text: str) -> None:
-    Console(stderr=True, markup=False, highlight=False).print(text, soft_wrap=True)
+    for_bars().print(text, soft_wrap=True)
 
 
 def _estimate_said(estimate: Estimate, before: Progress | None) -> str:
@@ -235,6 +239,22 @@ def _estimate_said(estimate: Estimate, before: Progress | None) -> str:
     return said
 
 
+def _fresh_shown(fresh: TooFresh) -> dict[str, Any]:
+    again_at = iso(fresh.from_ms) if fresh.values else None
+    return {"users": fresh.users, "values": fresh.values, "again_at": again_at}
+
+
+def _fresh_said(users: int, values: int, again_at: str) -> str:
+    """Of values that are not read, why, and how they could be."""
+    were = "was" if values == 1 else "were"
+    return (
+        f"Not read: {many(values, 'value')} of {many(users, 'user')} {were} sent a short while "
+        "ago with an unknown end, and Braze's export may lag behind that "
+        "(PERSONA_SYNC_BRAZE_EXPORT_LAG). They are sent again in their turn. To have them read "
+        f"instead: `persona-sync pause`, and seed again after {again_at}."
+    )
+
+
 def _span(minutes: float) -> str:
     if minutes < 1:
         return "less than a minute"
@@ -249,7 +269,7 @@ def _said(done: Progress) -> str:
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[Progress, str], None]]:
     """A bar on standard error; without a terminal a line now and then."""
-    out = Console(stderr=True, markup=False, highlight=False)
+    out = for_bars()
     bars = Bars(
         TextColumn("users read"),
         BarColumn(),
@@ -277,10 +297,12 @@ def _bar(total: int) -> Iterator[Callable[[Progress, str], None]]:
 
 def _show_report(report: dict[str, Any]) -> None:
     out = for_people()
+    fresh = report["too_fresh"]
     if not report["users"]:
+        more = " that can be read yet" if fresh["values"] else ""
         out.print(
             f"Nothing to read: of {many(report['known'], 'user')} there is no value of which "
-            "nobody knows what Braze holds."
+            f"nobody knows what Braze holds{more}."
         )
     else:
         out.print(
@@ -289,6 +311,8 @@ def _show_report(report: dict[str, Any]) -> None:
             f"Data points saved: {report['data_points_saved']:,}. Values that differ and are sent: "
             f"{report['to_send']:,}. Sent or settled by us meanwhile: {report['left']:,}."
         )
+    if fresh["values"]:
+        out.print(_fresh_said(**fresh))
     if report["destination"]["state"] == "paused":
         stands = state_said(**report["destination"])
         out.print(f"Braze is {stands}; `persona-sync resume` lifts that.")

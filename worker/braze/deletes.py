@@ -16,6 +16,23 @@ DELETE_PATH = "/users/delete"
 IDS_MAX = 50  # in one request
 
 
+def body(user_ids: Sequence[str]) -> bytes:
+    """One request's body."""
+    return orjson.dumps({"external_ids": list(user_ids)})
+
+
+def pack(user_ids: Sequence[str], most_bytes: int) -> list[list[str]]:
+    """The ids, in order, in groups whose bodies are no larger; an id that is too large on its own
+    is a group on its own."""
+    groups: list[list[str]] = []
+    for user_id in user_ids:
+        if groups and len(body([*groups[-1], user_id])) <= most_bytes:
+            groups[-1].append(user_id)
+        else:
+            groups.append([user_id])
+    return groups
+
+
 class Deletes:
     """Its client posts to DELETE_PATH."""
 
@@ -24,7 +41,7 @@ class Deletes:
 
     def delete(self, user_ids: Sequence[str], *, total: timedelta | None = None) -> Reply:
         """Ask for up to 50 users. Raises UnusableKey; never for anything the network does."""
-        return self._client.post(orjson.dumps({"external_ids": list(user_ids)}), total=total)
+        return self._client.post(body(user_ids), total=total)
 
     def probe(self) -> Reply:
         """Name nobody: nothing is deleted, and the answer shows what the key may do."""

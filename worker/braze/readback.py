@@ -1,6 +1,6 @@
 """Reads from Braze what it holds: profiles by id, and the list of custom attributes.
 
-For `check`, `seed` and `audit`, never on the way of the data. Each call is one request, sent
+For `check` and `seed`, never on the way of the data. Each call is one request, sent
 once, in bounded time; redirects are not followed, the environment's proxies and credentials
 are never used, and neither bodies nor keys are shown. The limits of these endpoints are their
 own (Braze docs: post_users_identifier, get_custom_attributes): a caller paces itself.

@@ -1,8 +1,10 @@
 """A broker that goes away is one line for each thing that it stopped, not pages of traceback.
 
-Celery writes the whole traceback for each message that it could not acknowledge and each tick that
-the beat could not send. Both are harmless (whatever was not acknowledged comes again, the next tick
-is a second away), and of a lost connection the traceback tells nothing. Of anything else it stays.
+Celery writes the whole traceback for each message that it could not acknowledge, each tick that the
+beat could not send, and each second in which a broker lets it connect and takes nothing (it is
+full, or was made a replica). All are harmless (whatever was not acknowledged comes again, the next
+tick is a second away), and of the broker's state the traceback tells nothing. Of anything else it
+stays.
 """
 
 import logging
@@ -13,10 +15,19 @@ Kinds = tuple[type[BaseException], ...]
 _SAID = {
     "celery.worker.request": (
         "Couldn't ack",
-        "The broker went away before a message was acknowledged; it comes again, which is harmless",
+        "The broker did not take that a message was worked off; it comes again, which is harmless",
     ),
-    "celery.beat": ("Message Error", "The broker is away: the tick is not sent; it is tried again"),
+    "celery.beat": (
+        "Message Error",
+        "The broker is away or takes nothing: the tick is not sent; it is tried again",
+    ),
+    "celery.worker.consumer.consumer": (
+        "Frequent restarts detected",
+        "The broker lets us connect and takes nothing (read-only? full?); it is tried again",
+    ),
 }
+# What a server says that cannot write its file; the client has no class for it.
+_DISK_FULL = "MISCONF"
 
 
 class OneLine(logging.Filter):
@@ -42,7 +53,8 @@ class OneLine(logging.Filter):
     def _lost(self, error: BaseException | None) -> BaseException | None:
         if isinstance(error, self._wrappers):
             error = error.__context__
-        return error if isinstance(error, self._kinds) else None
+        is_known = isinstance(error, self._kinds) or str(error).startswith(_DISK_FULL)
+        return error if is_known else None
 
 
 def tell_in_one_line(kinds: Kinds, wrappers: Kinds) -> None:

@@ -40,7 +40,7 @@ STATUS = Label(
     "an HTTP status, or " + ", ".join(f"`{trouble}`" for trouble in Trouble),
 )
 USERS = Label("state", ("waiting", "due", "held", "in_flight"))
-STATE = Label("state", ("connected", "slowed", "paused", "unreachable"))
+STATE = Label("state", ("connected", "shadow", "slowed", "paused", "unreachable"))
 MODE = Label("mode", ("live", "shadow", "forgetting"))
 BOUND = Label("bound", ("per_day", "per_audience_per_day"))
 OUTCOME = Label("outcome", ("delivered", "refused", "retry", "unknown"))
@@ -231,7 +231,7 @@ METRICS: tuple[Metric, ...] = (
     _server(
         Kind.GAUGE, "destination_state", "0 or 1",
         "1 for the state that Braze is in for all workers, as `persona-sync status` says it; 0 "
-        "for the others. A shadow's is `connected` unless it is paused.",
+        "for the others. `shadow`: nothing is sent to it, and nothing else holds it back.",
         "`unreachable`: the network or Braze; workers try again by themselves. `paused`: see the "
         "next two.",
         STATE,

@@ -79,6 +79,7 @@ _WORDS = {
     "recovering": "after trouble, going back to full speed",
     "rate_limit_remaining": "its limit of requests is used up for now",
     "rate_limited": "it asks to wait (429)",
+    "no_key": "there is no key to send with: it is gone, empty, or no key at all",
     "invalid_key_or_wrong_instance": "the key is not valid, or belongs to another instance",
     "forbidden_plan_or_key_permission": "the key or the plan does not allow it (403)",
     "payment_required": "it wants to be paid (402)",
@@ -111,9 +112,9 @@ def _unreachable_said(fact: facts.DestinationUnreachable) -> str:
 
 def _lost_said(fact: facts.WorkerLost) -> str:
     return (
-        f"A worker was lost with {many(fact.users, 'user')} in hand, in "
-        f"{many(fact.claims, 'request')}; they are sent again. More of the same are not told for "
-        "10 minutes."
+        f"A worker had {many(fact.users, 'user')} in hand, in {many(fact.claims, 'request')}, and "
+        "was not heard of in time: it ended, or could not reach the server. They are sent again. "
+        "More of the same are not told for 10 minutes."
     )
 
 

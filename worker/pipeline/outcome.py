@@ -14,6 +14,7 @@ reply                              items                                course  
   411 415 426 431 451              our own bug: nobody's item)
 408 425                            retry                                failing
 5xx and any other status           unknown                              failing
+no key to send it with             retry                                stop
 never connected                    retry                                failing
 time-out, reset, unreadable        unknown                              failing
 
@@ -170,6 +171,8 @@ def _all_alike(
 
 def _network_trouble(trouble: Trouble | None, count: int) -> Outcome:
     """Only a request of which nothing was sent is surely not accepted."""
+    if trouble is Trouble.NO_KEY:
+        return _all_alike(_Row(*_STOP, str(trouble)), count)
     surely_not = trouble is Trouble.NOT_CONNECTED
     reason = str(trouble) if trouble is not None else str(Trouble.UNREADABLE)
     verdict = Verdict.RETRY if surely_not else Verdict.UNKNOWN

@@ -8,6 +8,7 @@ from enum import StrEnum
 class Trouble(StrEnum):
     """Why there is no whole reply."""
 
+    NO_KEY = "no_key"  # nothing was sent: there is no key that a header can carry
     NOT_CONNECTED = "not_connected"  # nothing was sent: name, connect or TLS failed
     TIMEOUT = "timeout"  # the total was over after sending had begun
     RESET = "reset"  # the connection broke before a whole reply was there

@@ -28,7 +28,7 @@ LANES = LaneTerms()
 
 
 class Rule(NamedTuple):
-    """How one key is sent, as scripts are given it; see `stores/lua/state.lua`.
+    """How one key is sent, as scripts are given it; see `stores/lua/parts/rules.lua`.
 
     `lane` and `exit` are letters: `r`|`b`, and `f`|`n` for an exit written as false or null.
     `every`: ms, 0 for the lane's. `attribute`: Braze's name, '' if it is the key. `retired`: the

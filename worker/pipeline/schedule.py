@@ -1,4 +1,4 @@
-"""When something may be sent: the specification of the functions in `stores/lua/state.lua`.
+"""When something may be sent: the specification of `stores/lua/parts/due.lua`.
 
 All instants are milliseconds since 1970 UTC, all spans milliseconds.
 """

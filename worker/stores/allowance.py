@@ -23,10 +23,12 @@ from worker.stores.keys import (
     PERMITS,
     VALVE,
 )
-from worker.stores.scripts import Scripts, Step, together
+from worker.stores.scripts import Scripts, Step, after_reading, together
 
 # The stop that an operator's pause sets; see `held_by_hand` in report.lua.
 OPERATOR = "operator"
+# A mode, and what a destination is in it.
+SHADOW = "shadow"
 # Whoever asked for smaller requests may have been a proxy's bad hour.
 _REMEMBER_CAPS_MS = 3_600_000
 # Who sends little has no further successes to widen with: so long after one, trouble is past.
@@ -75,7 +77,8 @@ class Destination:
     """The destination as all workers see it. Instants in ms.
 
     `by` and `why` are an operator's, of the stop that is called `operator`. `failing_since_ms`:
-    the first transient failure in a row; `answered_ms`: when such a row ended, until that is told.
+    the first transient failure in a row; `answered_ms`: when such a row ended, until that is told;
+    `released_ms`: when an operator lifted a stop last.
     """
 
     stop: str | None
@@ -96,6 +99,7 @@ class Destination:
     failing_since_ms: int | None = None
     last_fine_ms: int | None = None
     answered_ms: int | None = None
+    released_ms: int | None = None
 
     def is_wide_again(self, now_ms: int) -> bool:
         """True if a narrowing is past: a success, and no failure for a while since."""
@@ -105,9 +109,12 @@ class Destination:
             and now_ms - self.last_fine_ms >= WIDE_AGAIN_MS
         )
 
-    def state(self, now_ms: int) -> tuple[str, str | None, int | None]:
+    def state(self, now_ms: int, mode: str = "live") -> tuple[str, str | None, int | None]:
         """`connected`, `slowed`, `paused` or `unreachable`; the code of the reason; until when
-        (ms), if that is known. All who tell of the destination ask here."""
+        (ms), if that is known. All who tell of the destination ask here.
+
+        Nothing reaches Braze from a shadow: if nothing else holds it back, its state is `shadow`.
+        """
         until = self.until_ms if self.until_ms > now_ms else None
         if self.stop:
             return "paused", self.stop, None
@@ -121,7 +128,7 @@ class Destination:
             return "slowed", "smaller_requests", None
         if self.hint_left == 0 and self.hint_reset_ms > now_ms:
             return "slowed", "rate_limit_remaining", self.hint_reset_ms
-        return "connected", None, None
+        return SHADOW if mode == SHADOW else "connected", None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,11 @@ class Allowance:
         )
         return replace(step, read=_learned)
 
+    def report(self, step: Step[Learned]) -> tuple[Learned, str | None]:
+        """Run what `reporting` prepared: what it changed, and the stop that there was before."""
+        before, learned = after_reading(self._client, self._keys.dest, "stop", step)
+        return learned, before.decode() if before is not None else None
+
     def take_answered(self) -> tuple[int, int] | None:
         """A row of failures that has ended: its first and its end (ms). One caller gets each."""
         names = ("failed_from", "answered")
@@ -257,9 +269,12 @@ class Allowance:
     def release(self) -> Destination | None:
         """An operator's resume: lift the stop, whatever it is called, and empty the valve.
 
-        Returns what was lifted; None if there was no stop. Waits that Braze asked for stand.
+        Returns what was lifted; None if there was no stop. Waits that Braze asked for stand. How
+        long trouble has lasted is counted from here: nothing was tried meanwhile.
         """
         found = self._lift("", "0")
+        if found:
+            self._client.hset(self._keys.dest, "released_at", self.now_ms())
         return _destination(dict(zip(found[::2], found[1::2], strict=True))) if found else None
 
     def _lift(self, only: str, everything: str) -> list[bytes]:
@@ -322,9 +337,9 @@ def _destination(fields: dict[bytes, bytes]) -> Destination:
     most_objects, most_bytes, hint_left, stopped_at = (
         int(float(raw[name])) if name in raw else None for name in limits
     )
-    failing_since, last_fine, answered = (
+    failing_since, last_fine, answered, released = (
         int(float(raw[name])) if name in raw else None
-        for name in ("failing_since", "last_fine", "answered")
+        for name in ("failing_since", "last_fine", "answered", "released_at")
     )
     return Destination(
         stop=raw.get("stop"),
@@ -345,4 +360,5 @@ def _destination(fields: dict[bytes, bytes]) -> Destination:
         failing_since_ms=failing_since,
         last_fine_ms=last_fine,
         answered_ms=answered,
+        released_ms=released,
     )

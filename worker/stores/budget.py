@@ -1,8 +1,8 @@
 """The budget of data points for each UTC day of the server's clock: who is held, and who may go.
 
-The scripts that claim and settle keep to it (`lua/state.lua`); this lets users go again, and reads.
-A value counts when Braze acknowledges it. What is in flight is booked before it is sent, so the
-acknowledged values of a day never go over; a value whose end is unknown is not counted until it
+The scripts that claim and settle keep to it, see `parts/budget.lua`; this lets users go again, and
+reads. A value counts when Braze acknowledges it. What is in flight is booked before it is sent, so
+the acknowledged values of a day never go over; a value whose end is unknown is not counted until it
 is acknowledged, though Braze may have taken it.
 """
 

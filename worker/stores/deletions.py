@@ -127,6 +127,6 @@ class Deletions:
 
 
 def digest_of(client: Server, partition: int, user_id: str) -> str:
-    """The digest under which a deletion is remembered; `digest_of` of lua/state.lua."""
+    """The digest under which a deletion is remembered; `digest_of` of parts/deleted.lua."""
     salt = client.hget(key(partition, "meta"), "salt") or b""
     return hashlib.sha1(salt + user_id.encode(), usedforsecurity=False).hexdigest()

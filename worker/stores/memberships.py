@@ -1,7 +1,7 @@
 """Desired and acknowledged values of every user, the due lists, and the claims on them.
 
 Each method is one script: it happens as a whole or not at all, on the server's clock. The scripts
-are the only writers, and hold the rules; see `lua/state.lua`.
+are the only writers, and hold the rules; see `lua/parts`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -49,6 +49,23 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class TooFresh:
+    """Values that were sent with an unknown end so lately that what Braze shows of them may be
+    older; at `from_ms` the last of them may be read. Adds up."""
+
+    users: int = 0
+    values: int = 0
+    from_ms: int = 0
+
+    def __add__(self, other: "TooFresh") -> "TooFresh":
+        return TooFresh(
+            self.users + other.users,
+            self.values + other.values,
+            max(self.from_ms, other.from_ms),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What a run has done so far, those before an interruption included.
 
@@ -99,17 +116,23 @@ class Seeding:
 
     # --- reading from Braze
 
-    def unread(self, partition: int, users: Sequence[str]) -> list[Unread]:
-        """Those of the users who have something to be read, in the order given."""
+    def unread(
+        self, partition: int, users: Sequence[str], lag: timedelta
+    ) -> tuple[list[Unread], TooFresh]:
+        """Those of the users who have something to be read, in the order given; and what cannot
+        be read yet, as what Braze shows may lag so far behind what it was sent."""
         found: list[Unread] = []
+        fresh = TooFresh()
         for at in range(0, len(users), PAGE):
             packed = msgpack.packb(users[at : at + PAGE])
-            answer = self._scripts.on_partition("seed", partition, packed, "")
+            answer = self._scripts.on_partition("seed", partition, packed, "", to_ms(lag))
+            unread, *later = msgpack.unpackb(answer)
             found += [
                 Unread(user, {id_: self._rulebook.attribute(partition, id_) for id_ in ids})
-                for user, ids in msgpack.unpackb(answer)
+                for user, ids in unread
             ]
-        return found
+            fresh += TooFresh(*(int(number) for number in later))
+        return found, fresh
 
     def take(
         self,

@@ -80,6 +80,8 @@ class TestKept:
         assert [fact.users for fact in world.said("claim_void")] == [75] * 4
         (text,) = world.texts()
         assert "300 users in hand, in 4 requests" in text
+        # It may well be alive, and the server have been away.
+        assert "it ended, or could not reach the server" in text
 
     @pytest.mark.parametrize("status", [502, 503])
     def test_an_outage_that_lasts_and_its_end(self, make: Make, status: int) -> None:
@@ -107,6 +109,36 @@ class TestKept:
         assert world.texts()[0].startswith("Braze is sent to again: it answers, after")
         (resumed,) = world.said("destination_resumed")
         assert resumed.by == "answer"
+
+    def test_an_operators_pause_is_no_outage(self, make: Make) -> None:
+        """While nothing was tried nothing failed: the half minute begins anew with the resume."""
+        world = make()
+        world.crowd(2)
+        world.braze.status = 503
+        while world.allowance.destination().state(world.now)[0] != "unreachable":
+            world.now += 1_000
+            world.flow.flush(0, Lane.REALTIME)
+        world.allowance.hold("ann", "")
+        world.now += 60_000
+        world.tick()
+        world.allowance.release()
+        resumed = world.now
+        while not world.texts():
+            world.flow.flush(0, Lane.REALTIME)
+            world.tick()
+            assert world.now - resumed < 120_000
+        assert world.now - resumed >= 30_000
+        (fact,) = world.said("destination_unreachable")
+        assert 30 <= fact.seconds <= (world.now - resumed) / 1000
+        world.braze.status = 201
+        while world.allowance.destination().answered_ms is None:
+            assert world.now - resumed < 600_000
+            world.now += 1_000
+            world.flow.flush(0, Lane.REALTIME)
+        world.tick()
+        (fact,) = world.said("destination_resumed")
+        assert fact.was_noticed
+        assert fact.seconds <= (world.now - resumed) / 1000
 
     def test_a_short_trouble_ends_in_the_log_only(self, make: Make) -> None:
         """What narrowed all workers for seconds is over with a line, and wakes nobody."""

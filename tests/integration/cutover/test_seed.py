@@ -2,6 +2,7 @@
 
 import re
 import signal
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -172,7 +173,8 @@ class TestLimits:
 
 class TestDelayedExport:
     def test_what_we_sent_ourselves_is_not_believed_too_early(self, cutover: Cutover) -> None:
-        """Braze took the value and lost the answer; its export does not show it yet."""
+        """Braze took the value and lost the answer; its export does not show it yet, so it is not
+        asked, nothing is counted as read, and the person hears from when on it can be."""
         deployment = cutover.deployment
         cutover.braze_holds({"u1": {"vip": False}})
         worker = deployment.hasty_worker()
@@ -183,14 +185,41 @@ class TestDelayedExport:
         deployment.put("u1", vip=False)
         worker.accept()
         cutover.sandbox.configure(export_delay_s=3600)
-        late = cutover.seeder(now_ms=lambda: cutover.server_ms() + 10_000)
-        done = late.run(None, go_on=True)
-        assert (done.equal, done.left) == (0, 0)  # within its hold it is not even asked for
-        eventually(lambda: cutover.seeding().unread(0, ["u1"]), what="the end of the hold")
-        done = late.run(None, go_on=True)
-        assert (done.equal, done.left) == (0, 1)
+        hour = timedelta(hours=1)
+        lagging = cutover.seeder(lag=hour)
+        estimate = lagging.estimate(None)
+        assert (estimate.known, estimate.users, estimate.values) == (1, 0, 0)
+        assert (estimate.fresh.users, estimate.fresh.values) == (1, 1)
+        assert 0 < estimate.fresh.from_ms - cutover.server_ms() - 3_600_000 < 60_000
+        assert lagging.run(None, go_on=True) == Progress()
+        for _ in range(2):
+            done = cutover.command("seed", "--yes", "--json", braze_export_lag="1h")
+            assert (done.code, done.json["users"], done.json["left"]) == (0, 0, 0), done.err
+            fresh = done.json["too_fresh"]
+            assert (fresh["users"], fresh["values"]) == (1, 1)
+        said = cutover.command("seed", braze_export_lag="1h").out
+        assert "Nothing to read" in said
+        assert "1 value of 1 user was sent a short while ago with an unknown end" in said
+        assert f"seed again after {fresh['again_at']}" in said
+        assert cutover.exports() == 0
         deployment.drain(worker)
         assert cutover.sandbox.attributes("u1") == {"vip": False}
+
+    def test_who_can_be_read_is_read_beside(self, cutover: Cutover) -> None:
+        """Values that cannot be believed yet hold nobody up, and are in no estimate of savings."""
+        deployment = cutover.deployment
+        worker = deployment.hasty_worker()
+        cutover.sandbox.fault("reset_after")
+        deployment.put("u1", vip=True)
+        worker.accept()
+        eventually(lambda: worker.flush().unknown, what="the lost answer")
+        members(cutover, 2, held=2, start=10)
+        done = cutover.command("seed", "--yes", "--json")
+        assert "may save up to 2 data points" in done.err
+        report = done.json
+        assert (report["users"], report["data_points_saved"], report["left"]) == (2, 2, 0)
+        assert report["too_fresh"]["values"] == 1
+        deployment.drain(worker)
 
     def test_what_was_acknowledged_stays(self, cutover: Cutover) -> None:
         """An export from before our request says nothing about it."""

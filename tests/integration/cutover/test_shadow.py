@@ -76,6 +76,38 @@ class TestShadow:
         assert "nothing is sent to it: this is a shadow" in said
         assert "0 taken by Braze; 3 counted in shadow, never sent" in said
 
+    def test_every_answer_says_it(self, cutover: Cutover) -> None:
+        """What a shadow acknowledged is never shown as what Braze holds, for whoever asks."""
+        shadow_run(cutover)
+        counted = "was counted, and never reached Braze"
+        assert cutover.command("trace", "u0", "--json").json["mode"] == "shadow"
+        assert counted in cutover.command("trace", "u0").out
+        (vip,) = cutover.command("audiences", "list", "--json").json["undeclared"]
+        assert (vip["state"], vip["said"]) == ("up_to_date", "up to date in the shadow")
+        assert cutover.command("audiences", "list", "--json").json["mode"] == "shadow"
+        for command in (("audiences", "list"), ("status",)):
+            said = cutover.command(*command).out
+            assert counted in said
+            assert "up to date in the shadow" in said
+
+    @pytest.mark.parametrize("wait", [(), ("--wait",)], ids=["begun", "waited for"])
+    def test_a_flush_promises_nothing(self, cutover: Cutover, wait: tuple[str, ...]) -> None:
+        """0 means that Braze is current; with nothing waiting a shadow cannot say so, either."""
+        shadow_run(cutover)
+        done = cutover.command("flush", "vip", "--json", *wait)
+        assert (done.code, done.json["up_to_date"], done.json["users"]) == (1, False, 0)
+        assert [one["code"] for one in done.json["in_the_way"]][-1] == "shadow"
+        assert "up to date" not in cutover.command("flush", "vip", *wait).out
+
+    def test_a_resync_is_begun_and_not_fine(self, cutover: Cutover) -> None:
+        """Exit code 1 with what was begun, and the shadow in the way; the help says so."""
+        shadow_run(cutover)
+        done = cutover.command("resync", "vip", "--yes", "--json")
+        assert (done.code, done.json["begun"]) == (1, True)
+        assert "shadow" in [one["code"] for one in done.json["in_the_way"]]
+        help_ = " ".join(cutover.command("resync", "--help").out.split())
+        assert "such as a pause or a shadow: what was begun stands" in help_
+
     def test_a_resumed_shadow_sends_nothing_all_the_same(self, cutover: Cutover) -> None:
         """A pause of a shadow is one; whoever lifts it is not told that sending goes on."""
         shadow_run(cutover)

@@ -18,7 +18,8 @@ MINUTE = timedelta(minutes=1)
 
 def asked(seeding: Any, *users: str) -> dict[str, set[str]]:
     """Who would be read, and which attributes."""
-    return {found.user_id: set(found.attributes.values()) for found in seeding.unread(0, users)}
+    found, _ = seeding.unread(0, users, timedelta())
+    return {user.user_id: set(user.attributes.values()) for user in found}
 
 
 class TestTaking:
@@ -94,6 +95,24 @@ class TestTaking:
         assert (done.values, done.left) == (0, 1)
         assert world.state("u1", "vip").acknowledged == "false"
         assert asked(seeding, "u1") == {}
+
+    def test_what_cannot_be_believed_yet_is_not_asked_for(self, world: Any, seeding: Any) -> None:
+        """Until hold and lag are over nobody is named; it is told how many, and until when."""
+        world.say(world.change("u1", "vip", True, T), world.change("u1", "gold", True, T))
+        world.say(world.change("u2", "vip", True, T))
+        world.flush(verdict=Verdict.UNKNOWN)
+        world.say(world.change("u3", "vip", True, T))
+        found, fresh = seeding.unread(0, ["u1", "u2", "u3"], MINUTE)
+        assert [user.user_id for user in found] == ["u3"]
+        assert (fresh.users, fresh.values) == (2, 3)
+        world.now = fresh.from_ms - 1
+        assert [user.user_id for user in seeding.unread(0, ["u1", "u3"], MINUTE)[0]] == ["u3"]
+        world.now = fresh.from_ms
+        found, fresh = seeding.unread(0, ["u1", "u2", "u3"], MINUTE)
+        assert [(user.user_id, len(user.attributes)) for user in found] == [
+            ("u1", 2), ("u2", 1), ("u3", 1),
+        ]  # fmt: skip
+        assert fresh.values == 0
 
     def test_the_journal_tells_it(self, world: Any, read: Read) -> None:
         """`trace` can say where an acknowledged value came from."""

@@ -160,12 +160,16 @@ def test_a_worker_outlives_a_server_that_may_not_write(
     deployment.client.replicaof("127.0.0.1", "1")  # nobody is there
     try:
         eventually(lambda: "heartbeat_failed" in worker.said(), 10, "a beat that is refused")
+        eventually(lambda: "connect and takes nothing" in worker.said(), 10, "a broker in trouble")
+        eventually(lambda: "the tick is not sent" in beat.said(), 10, "a tick that is refused")
     finally:
         deployment.client.replicaof("NO", "ONE")
     eventually(lambda: "heartbeat_heard" in worker.said(), 10, "a beat that is taken")
     deployment.put("u", vip=True)
     eventually(lambda: deployment.sandbox.attributes("u") == {"vip": True}, 15, "the value")
     assert worker.said().count("heartbeat_failed") == 1
+    # A line for each thing that it stopped, and no pages.
+    assert "Traceback" not in worker.said() + beat.said()
     assert worker.is_running
     assert beat.is_running
 

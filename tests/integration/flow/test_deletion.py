@@ -252,6 +252,43 @@ class TestInBraze:
         work_until(worker, lambda: waiting(worker) == 0)
         assert deployment.sandbox.profiles() == {}
 
+    @pytest.mark.parametrize(
+        ("answer", "most"),
+        [
+            ({"status": 413}, 5),
+            ({"status": 400, "body": {"message": "Max input length exceeded"}}, 5),
+        ],
+    )
+    def test_requests_found_too_large_stay_smaller(
+        self, deployment: Deployment, answer: dict[str, Any], most: int
+    ) -> None:
+        """What is learned from one refusal holds for the next: no larger request is tried."""
+        worker = forwarding(deployment)
+        deployment.sandbox.fault("status", path=DELETE, times=1, **answer)
+        delete(deployment, *(f"u{n}" for n in range(10)))
+        work_until(worker, lambda: waiting(worker) == 0)
+        before = asked(deployment)
+        assert before == 3  # ten, and its halves
+        delete(deployment, *(f"v{n}" for n in range(10)))
+        work_until(worker, lambda: waiting(worker) == 0)
+        users = [fact.users for fact in worker.facts_named("deletes_asked")]
+        assert users[:3] == [10, 5, 5]
+        assert max(users[3:]) <= most
+        assert worker.stores.dead_letters.size(0) == 0
+
+    @pytest.mark.parametrize(("status", "says"), [(404, "/users/delete"), (302, "redirect")])
+    def test_a_wrong_address_says_what_to_do(
+        self, deployment: Deployment, status: int, says: str
+    ) -> None:
+        """The stop names the setting and what was found at that address."""
+        worker = forwarding(deployment)
+        deployment.sandbox.fault("status", path=DELETE, status=status, times=None)
+        delete(deployment, "u")
+        work_until(worker, lambda: worker.facts_named("deletes_stopped"))
+        (fact,) = worker.facts_named("deletes_stopped")
+        assert says in fact.todo
+        assert "PERSONA_SYNC_BRAZE_ENDPOINT" in fact.todo
+
     def test_limit_of_deletions_does_not_hold_up_deliveries(self, deployment: Deployment) -> None:
         """A 429 of /users/delete is about that endpoint only."""
         worker = forwarding(deployment)
@@ -428,10 +465,10 @@ class TestInBraze:
         deployment.key_file.write_text("")
         assert worker.flow.forward_deletes(0).requests == 1
         assert asked(deployment) == 0
-        assert worker.stores.delete_allowance.destination().stop == "invalid_key_or_wrong_instance"
+        assert worker.stores.delete_allowance.destination().stop == "no_key"
         # Who keeps the key in a file is sent to that file.
         (stopped,) = worker.facts_named("deletes_stopped")
-        assert "PERSONA_SYNC_BRAZE_API_KEY_FILE and" in stopped.todo
+        assert "PERSONA_SYNC_BRAZE_API_KEY_FILE" in stopped.todo
         deployment.key_file.write_text(key_text)
         work_until(worker, lambda: waiting(worker) == 0)
 

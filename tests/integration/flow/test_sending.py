@@ -1,12 +1,14 @@
 """How one request is made and learned from: what all workers know after it (rules 5, 9, 10, 11)."""
 
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as ConnectionLost
 
-from tests.integration.flow.support import Deployment, Worker
+from tests.integration.flow.support import Deployment, Worker, eventually
 from worker.braze.client import UnusableKey
 from worker.pipeline.outcome import Course, Outcome, Then, Verdict
 from worker.pipeline.reply import Reply, Trouble
@@ -38,7 +40,8 @@ def permitted(worker: Worker) -> str:
 
 def learned(worker: Worker, reply: Reply, users: int = 1) -> tuple[Outcome, Pause | None]:
     """One request that was answered so, and what all have learned."""
-    return learn(worker.tools, send(worker.tools, permitted(worker), lambda: reply, users))
+    lesson = learn(worker.tools, send(worker.tools, permitted(worker), lambda: reply, users))
+    return lesson.outcome, lesson.pause
 
 
 def refusing(users: int) -> Reply:
@@ -68,6 +71,38 @@ class TestPermit:
         learn(worker.tools, sent)
         assert client.zcard(PERMITS) == 0
 
+    def test_a_settling_that_fails_gives_both_places_back(
+        self, deployment: Deployment, worker: Worker, client: Redis
+    ) -> None:
+        """The next permit is booked with the end of a request: if that fails, none stays taken."""
+        allowance = worker.stores.allowance
+
+        class Breaks:
+            """The answer is lost after the server has done everything."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(allowance, name)
+
+            def together(self, *steps: Any) -> list[Any]:
+                allowance.together(*steps)
+                raise ConnectionLost
+
+        worker.change_tools(allowance=Breaks())
+        deployment.send([deployment.change(f"u{n}", "vip", True) for n in range(300)])
+        worker.accept()
+
+        def fails() -> bool:
+            try:
+                worker.flush()
+            except ConnectionLost:
+                return True
+            return False
+
+        eventually(fails)
+        assert deployment.sandbox.report()["requests"] == 1
+        assert client.zcard(PERMITS) == 0
+        deployment.meant.clear()
+
     def test_nobody_with_users_in_hand_waits_for_a_stop(self, worker: Worker) -> None:
         """While everything is stopped there is no permit for a further request, at once."""
         worker.stores.allowance.stop("operator")
@@ -76,15 +111,38 @@ class TestPermit:
         assert worker.tools.clock() - began < 1
 
 
+class TestStops:
+    @pytest.mark.parametrize(
+        ("before", "status", "is_told"),
+        [
+            (None, 401, True),
+            ("invalid_key_or_wrong_instance", 401, False),
+            ("wrong_address", 401, True),
+            ("operator", 401, False),
+            ("valve", 401, False),
+        ],
+    )
+    def test_rule_11_only_what_stopped_it_is_told(
+        self, worker: Worker, client: Redis, before: str | None, status: int, is_told: bool
+    ) -> None:
+        """The same stop again is no news, and what a person stopped is not stopped by Braze."""
+        sent = send(worker.tools, permitted(worker), lambda: Reply(status=status), 1)
+        if before:
+            worker.stores.allowance.stop(before)
+        client.script_flush()  # a server that was restarted knows no script
+        assert learn(worker.tools, sent).has_stopped is is_told
+
+
 class TestPauses:
-    def test_rule_11_key_that_cannot_be_sent_reads_as_refused(self, worker: Worker) -> None:
-        """Nothing is sent with it, and everything stops as after a 401."""
+    def test_rule_11_key_that_cannot_be_sent_stops(self, worker: Worker) -> None:
+        """Nothing is sent with it, and everything stops, for a reason of its own."""
 
         def post() -> Reply:
             raise UnusableKey("no key")
 
-        outcome, pause = learn(worker.tools, send(worker.tools, permitted(worker), post, 2))
-        assert (outcome.course, pause) == (Course.STOP, None)
+        lesson = learn(worker.tools, send(worker.tools, permitted(worker), post, 2))
+        outcome = lesson.outcome
+        assert (outcome.course, outcome.reason, lesson.pause) == (Course.STOP, "no_key", None)
         assert {item.verdict for item in outcome.items} == {Verdict.RETRY}
         assert worker.stores.allowance.destination().stop == outcome.reason
 

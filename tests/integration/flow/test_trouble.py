@@ -164,20 +164,25 @@ def test_rule_11_rotated_key_file_resumes_without_a_restart(
     deployment.assert_right()
 
 
-@pytest.mark.parametrize("content", ["", "two\nlines of text", "Schlüssel-ä"])
+@pytest.mark.parametrize("content", [None, "", "two\nlines of text", "Schlüssel-ä"])
 def test_rule_11_unusable_key_file_pauses(
-    content: str, deployment: Deployment, worker: Worker
+    content: str | None, deployment: Deployment, worker: Worker
 ) -> None:
-    """A key file caught half written, or full of nonsense, sends nothing and loses nothing."""
-    deployment.key_file.write_text(content, encoding="latin-1")
+    """A key file that is gone, caught half written, or full of nonsense sends nothing and loses
+    nothing, and is not called a key that Braze refused."""
+    if content is None:
+        deployment.key_file.unlink()
+    else:
+        deployment.key_file.write_text(content, encoding="latin-1")
     publish(deployment, 3)
     worker.accept()
     eventually(lambda: worker.flush().requests, 3)
     assert deployment.sandbox.report()["requests"] == 0
-    assert worker.stores.allowance.destination().stop == "invalid_key_or_wrong_instance"
+    assert worker.stores.allowance.destination().stop == "no_key"
     # Who keeps the key in a file is sent to that file.
-    stopped = worker.facts_named("destination_stopped")[0]
-    assert "PERSONA_SYNC_BRAZE_API_KEY_FILE and" in stopped.todo
+    (stopped,) = worker.facts_named("destination_stopped")
+    assert stopped.reason == "no_key"
+    assert "PERSONA_SYNC_BRAZE_API_KEY_FILE" in stopped.todo
     deployment.key_file.write_text(KEY)
     deployment.drain(worker)
     deployment.assert_right()
@@ -206,6 +211,21 @@ def test_rule_11_late_refusal_does_not_lift_what_a_person_stopped(
     eventually(lambda: worker.flush().requests, 3)
     assert worker.flow.recover().probed == ""
     assert worker.stores.allowance.destination().stop == "operator"
+    assert worker.facts_named("destination_stopped") == []
+
+
+def test_rule_11_requests_that_run_into_one_stop_say_it_once(deployment: Deployment) -> None:
+    """Whatever is under way at a 401 is refused, too; it is one stop, and one line in the log."""
+    workers = [deployment.worker(), deployment.worker()]
+    deployment.sandbox.configure(keys=[NEW_KEY], latency=[0.2, 0.3])
+    publish(deployment, 600)
+    workers[0].accept()
+    with deployment.threads(*crew(workers, 4)):
+        eventually(lambda: deployment.sandbox.report()["by_status"].get("401", 0) > 3, 10)
+        eventually(lambda: not deployment.client.zcard(key(0, "claims")), 10)
+    stopped = [fact for worker in workers for fact in worker.facts_named("destination_stopped")]
+    assert [fact.reason for fact in stopped] == ["invalid_key_or_wrong_instance"]
+    deployment.meant.clear()
 
 
 def test_rule_24_key_is_in_no_log_fact_or_key_of_redis(

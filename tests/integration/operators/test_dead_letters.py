@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,8 @@ import msgpack
 import pytest
 from redis import Redis
 
-from tests.integration.flow.support import Deployment, Sandbox, Worker
+from console.dead_letters import envelope_of
+from tests.integration.flow.support import ROOT, Deployment, Sandbox, Worker, eventually
 from tests.integration.operators.conftest import Command
 from worker.contract import inbox_key, key
 from worker.stores.operators import InboxIsFull, Operators
@@ -244,6 +248,41 @@ class TestReplayOfObjects:
         assert (entry["fact"], entry["by"]) == ("replay of a dead letter", "ann")
 
 
+class TestInterrupted:
+    @pytest.mark.parametrize(
+        ("arguments", "name", "verb"),
+        [(["replay"], "replayed", "Replayed"), (["drop", "--yes"], "dropped", "Dropped")],
+    )
+    def test_it_says_exactly_what_was_done(
+        self, deployment: Deployment, command: Command, client: Redis, tmp_path: Path,
+        arguments: list[str], name: str, verb: str,
+    ) -> None:  # fmt: skip
+        """Ctrl-C midway: 130, the counts in both forms, and the same command does the rest."""
+        bury(client, 12_000)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "console.cli", "dead-letters", *arguments, "--json"],
+            env={**deployment.environment(), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: client.xlen(key(0, "dead")) < 12_000)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        left = client.xlen(key(0, "dead"))
+        assert process.returncode == 130, err
+        assert 0 < left < 12_000
+        report = json.loads(out)
+        assert (report["finished"], report[name]) == (False, 12_000 - left)
+        assert report["error"]["code"] == "interrupted"
+        assert f"Interrupted. {verb} {12_000 - left:,} dead letters" in err
+        assert "call it again" in err
+        done = command("dead-letters", *arguments, "--json").json
+        assert (done["finished"], done[name], client.xlen(key(0, "dead"))) == (True, left, 0)
+
+
 class TestReplayOfChanges:
     def test_accepted_anew(
         self, deployment: Deployment, command: Command, sandbox: Sandbox
@@ -253,10 +292,11 @@ class TestReplayOfChanges:
         deployment.put("u", one=True, two=True, three="text")
         deployment.drain(small)
         assert deployment.ledger()["dead"] == 2
+        roomy = deployment.worker()
         report = command("dead-letters", "replay", "--json").json
-        assert (report["replayed"], report["accepted_anew"]) == (2, 2)
+        assert (report["replayed"], report["accepted_anew"], report["no_room"]) == (2, 2, 0)
         deployment.assert_balanced()
-        deployment.drain(deployment.worker())
+        deployment.drain(roomy)
         deployment.assert_right()
         ledger = deployment.ledger()
         assert (ledger["accepted"], ledger["dead"], ledger["delivered"]) == (5, 2, 3)
@@ -275,14 +315,50 @@ class TestReplayOfChanges:
         assert deployment.ledger()["superseded"] == 1
 
     def test_still_no_room(self, deployment: Deployment, command: Command) -> None:
-        """What dies again is a new letter, and the replay comes to its end all the same."""
+        """What would die again stays as it is, and it is said why, of which keys, what to do."""
         small = deployment.worker(undeclared_limit=1)
         deployment.put("u", one=True, two=True)
         deployment.drain(small)
-        command("dead-letters", "replay")
+        would = command("dead-letters", "replay", "--dry-run", "--json").json
+        assert (would["matched"], would["no_room"], would["no_room_for"]) == (0, 1, ["two"])
+        done = command("dead-letters", "replay")
+        assert done.code == 1
+        assert "1 dead letter stays: the limit of 1 undeclared audiences" in done.out
+        assert "(such as two)" in done.out
+        assert "PERSONA_SYNC_UNDECLARED_LIMIT" in done.out
         deployment.drain(small)
         assert len(command("dead-letters", "list", "--json").json["letters"]) == 1
+        assert (deployment.ledger()["accepted"], deployment.ledger()["dead"]) == (2, 1)
+
+    def test_as_many_as_there_is_room_for(self, deployment: Deployment, command: Command) -> None:
+        """New keys up to the limit, and any change of a key that is known by now."""
+        deployment.drain(deployment.worker(undeclared_limit=1))
+        deployment.put("u", one=True, two=True, three=True)
+        deployment.put("v", two=True, three=True)
+        deployment.drain(deployment.worker(undeclared_limit=1))
+        larger = deployment.worker(undeclared_limit=2)
+        report = command("dead-letters", "replay", "--json").json
+        assert (report["replayed"], report["no_room"]) == (2, 2)
+        assert len(report["no_room_for"]) == 1
+        deployment.drain(larger)
+        assert deployment.ledger()["dead"] == 4
+        deployment.assert_balanced()
+        deployment.meant.clear()
+
+    def test_what_dies_again_is_a_new_letter(self, deployment: Deployment) -> None:
+        """Room may be gone again before the change is applied; nothing is lost by that."""
+        small = deployment.worker(undeclared_limit=1)
+        deployment.put("u", one=True, two=True)
+        deployment.drain(small)
+        (letter,) = small.stores.dead_letters.read(0)
+        envelope = envelope_of([letter]).model_dump_json(by_alias=True).encode()
+        ours = operators(deployment)
+        assert ours.requeue(0, [letter.id], "ann", envelope=envelope, changes=1, high_water=10)
+        deployment.drain(small)
+        (again,) = small.stores.dead_letters.read(0)
+        assert again.values == letter.values
         assert (deployment.ledger()["accepted"], deployment.ledger()["dead"]) == (3, 2)
+        deployment.meant.clear()
 
     def test_nothing_is_accepted_twice(self, deployment: Deployment) -> None:
         """A letter is gone with its first replay; with one of them gone nothing is appended."""
@@ -339,7 +415,7 @@ class TestDrop:
         assert command(*arguments, "--dry-run").json["matched"] == 700
         assert client.xlen(key(0, "dead")) == 703
         report = command(*arguments, "--yes", "--by", "ann").json
-        assert report == {"dry_run": False, "matched": 700, "dropped": 700}
+        assert report == {"dry_run": False, "finished": True, "matched": 700, "dropped": 700}
         assert client.xlen(key(0, "dead")) == 3
         assert deployment.ledger()["dropped"] == 700
         assert {it.what for it in operators(deployment).actions()} == {"drop"}

@@ -119,7 +119,7 @@ def test_a_destination_that_stays_paused_is_told(capsys: pytest.CaptureFixture[s
     show(
         {
             "known": 3, "users": 3, "requests": 1, "no_profile": 0, "data_points_saved": 2,
-            "to_send": 1, "left": 0,
+            "to_send": 1, "left": 0, "too_fresh": {"users": 0, "values": 0, "again_at": None},
             "destination": {"state": "paused", "reason": "operator: audit (by bob)"},
         }
     )  # fmt: skip

@@ -1,25 +1,28 @@
 """What Celery's loggers say of a broker that is away: one line each, and all of anything else."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from billiard.exceptions import RestartFreqExceeded
 from celery.beat import SchedulingError
 from celery.exceptions import reraise
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
+from worker.celery_app import BROKER_TROUBLE
 from worker.observe.broker_away import tell_in_one_line
 
 REQUEST, BEAT = "celery.worker.request", "celery.beat"
+CONSUMER = "celery.worker.consumer.consumer"
 
 
 @pytest.fixture(autouse=True)
 def _short() -> Iterator[None]:
-    kept = {name: list(logging.getLogger(name).filters) for name in (REQUEST, BEAT)}
+    kept = {name: list(logging.getLogger(name).filters) for name in (REQUEST, BEAT, CONSUMER)}
     for name in kept:
         logging.getLogger(name).filters.clear()
-    tell_in_one_line((ConnectionLost,), (SchedulingError,))
+    tell_in_one_line(BROKER_TROUBLE, (SchedulingError,))
     yield
     for name, filters in kept.items():
         logging.getLogger(name).filters[:] = filters
@@ -47,15 +50,37 @@ def fail_to_schedule(error: Exception) -> None:
         logging.getLogger(BEAT).error(text, caught, ["a stack"], exc_info=True)
 
 
-@pytest.mark.parametrize("fail", [fail_to_acknowledge, fail_to_schedule])
-def test_lost_connection_is_one_line(fail, caplog: pytest.LogCaptureFixture) -> None:
+def fail_again_and_again(error: Exception) -> None:
+    """As the worker says it each second in which it connects and is refused."""
+    try:
+        raise error
+    except Exception as caught:
+        text = "Frequent restarts detected: %r"
+        logging.getLogger(CONSUMER).critical(text, caught, exc_info=1)
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [
+        (fail_to_acknowledge, ConnectionLost("Error 111 connecting to 127.0.0.1:6379")),
+        (fail_to_schedule, ConnectionLost("Error 111 connecting to 127.0.0.1:6379")),
+        (fail_to_acknowledge, ReadOnlyError("You can't write against a read only replica.")),
+        (fail_to_schedule, ReadOnlyError("You can't write against a read only replica.")),
+        (fail_to_schedule, OutOfMemoryError("command not allowed")),
+        (fail_to_schedule, ResponseError("MISCONF Errors writing to the AOF file")),
+        (fail_again_and_again, RestartFreqExceeded("5 in 1s")),
+    ],
+)
+def test_a_broker_in_trouble_is_one_line(
+    fail: Callable[[Exception], None], error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     """It says what it means and of which kind the trouble is; it is no alarm."""
-    fail(ConnectionLost("Error 111 connecting to 127.0.0.1:6379"))
+    fail(error)
     (record,) = caplog.records
     said = caplog.handler.format(record)
     assert "\n" not in said
     assert "broker" in said
-    assert "(ConnectionError)" in said
+    assert f"({type(error).__name__})" in said
     assert record.levelno == logging.WARNING
 
 

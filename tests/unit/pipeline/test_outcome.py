@@ -220,6 +220,12 @@ class TestDestination:
         """A wrong key and a wrong instance cannot be told apart."""
         assert read(401).reason == "invalid_key_or_wrong_instance"
 
+    def test_no_key_is_a_stop_of_its_own(self):
+        """Nothing was sent, so nobody's item is unknown, and Braze has refused nothing."""
+        found = outcome.read(Reply(trouble=Trouble.NO_KEY), 2, body_bytes=0, now=0.0)
+        assert (found.course, found.reason) == (Course.STOP, "no_key")
+        assert verdicts(found) == [R, R]
+
     def test_the_key_is_never_repeated(self):
         """Braze echoes the key in its 401; nothing of that body is kept."""
         found = read(401, {"message": "Invalid API key: hunter2", "errors": ["hunter2"]})
