@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from console.destination import SHADOW
 from console.instants import at_said, iso, span_said
 from console.lane_reasons import why
 from console.paper import many
@@ -36,6 +37,7 @@ class AudienceStanding:
     due_ms: int | None = None
     sweeps: tuple[SweepShown, ...] = ()
     is_trait: bool = False
+    in_shadow: bool = False
 
     @property
     def members(self) -> int | None:
@@ -101,7 +103,7 @@ class AudienceStanding:
             waits = f"; {self._behind()}" if self.book.pending else ""
             return f"disabled {by}{waits}"
         if not self.book.pending:
-            return "up to date"
+            return "up to date in the shadow" if self.in_shadow else "up to date"
         if self.over:
             return f"{self._behind()}{self._held()}"
         return f"{self._behind()}{self._when()}"
@@ -160,12 +162,13 @@ class AudienceStanding:
 @dataclass(frozen=True, slots=True)
 class AudiencesRead:
     """All of them by key, the registry that the workers go by (None: nothing is published, or it
-    cannot be read by this version), and the work under way or done lately."""
+    cannot be read by this version), the work under way or done lately, and the workers' mode."""
 
     standings: Mapping[str, AudienceStanding]
     published: Published
     registry: Registry | None
     sweeps: list[SweepShown] = field(default_factory=list)
+    mode: str = "live"
 
     def stalest_first(self) -> list[AudienceStanding]:
         """Those that are behind first, by age; then those that nothing is sent of, and the rest."""
@@ -182,6 +185,7 @@ def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRea
     books = stores.audience_books.read(partitions, now_ms)
     over = {one.audience: one.users for one in stores.budget.held(partitions, now_ms)}
     sweeps = read_sweeps(stores, partitions)
+    mode = stores.mode.read().mode or "live"
     page = stores.rulebook.read(0)
     standings = {
         key: AudienceStanding(
@@ -192,6 +196,7 @@ def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRea
             over=over.get(key, 0),
             due_ms=_due(book, page.stamps.get(key, (0, 0))[0]),
             is_trait=registry is not None and is_trait(registry, key),
+            in_shadow=mode == SHADOW,
             sweeps=tuple(
                 one
                 for one in sweeps
@@ -200,7 +205,14 @@ def read_audiences(stores: Stores, partitions: int, now_ms: int) -> AudiencesRea
         )
         for key, book in books.items()
     }
-    return AudiencesRead(standings, published, registry, sweeps)
+    return AudiencesRead(standings, published, registry, sweeps, mode)
+
+
+def shadow_said(mode: str) -> str:
+    """What goes with a table of audiences, so that nobody takes a shadow's figures for Braze's."""
+    if mode != SHADOW:
+        return ""
+    return "This is a shadow: what it says is sent was counted, and never reached Braze."
 
 
 # Narrower than this, figures and reason go below how an audience stands.

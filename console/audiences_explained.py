@@ -20,7 +20,8 @@ WIDTH = 96
 @dataclass(frozen=True, slots=True)
 class Explained:
     """One decision and what follows from it. `key` is None for a query that has none. `order`: an
-    operator's; `is_enabled`: False if the file disables it."""
+    operator's; `is_enabled`: False if the file disables it; `shadowed_by`: the key that is sent
+    under its name instead, '' if it is sent itself."""
 
     key: str | None
     policy: Policy
@@ -30,10 +31,20 @@ class Explained:
     next_flush_ms: int | None
     order: Order | None = None
     is_enabled: bool = True
+    shadowed_by: str = ""
 
     @property
     def stopped(self) -> str:
         """Why nothing of it is sent, or no more than a last value; '' if it is sent."""
+        ordered = self._ordered
+        if not self.shadowed_by:
+            return ordered
+        shadowed = f"shadowed by {self.shadowed_by}, which is sent under its name"
+        return f"{ordered}; {shadowed}" if ordered else shadowed
+
+    @property
+    def _ordered(self) -> str:
+        """What an operator, or the file, says of it."""
         if (order := self.order) is not None:
             why = f" ({order.why})" if order.why else ""
             said = f"by {order.by}{why}, {iso(order.at_ms)}"
@@ -89,6 +100,7 @@ def as_json(found: Explained) -> dict[str, Any]:
         "enabled": found.is_enabled and not (order and order.is_disabled),
         "disabled": told if order and order.is_disabled else None,
         "retired": {"value": order.retired, **(told or {})} if order and order.retired else None,
+        "shadowed_by": found.shadowed_by or None,
     }
 
 

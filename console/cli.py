@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from console.closed_pipe import survive_closed_pipes
 from console.options import plain_typer
 from console.refused import Refused
 from console.trouble import expected_trouble
@@ -182,6 +183,7 @@ def _options(
 def main() -> None:
     """Run the command. Exits 0: fine, 1: the answer is bad news, 2: wrong use or settings, 130:
     Ctrl-C."""
+    survive_closed_pipes()
     wants_json = "--json" in sys.argv
     if any(_is_no_text(argument) for argument in sys.argv[1:]):
         said = "An argument is not UTF-8; user ids and keys are."

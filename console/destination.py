@@ -17,19 +17,16 @@ def destination_shown(stores: Stores) -> dict[str, Any]:
 
 
 def as_shown(found: Destination, mode: str, now_ms: int) -> dict[str, Any]:
-    """`state`, `reason` and `until`, for programs.
-
-    Nothing reaches Braze from a shadow: if nothing else holds it back, its state is `shadow`.
-    """
-    state, reason, until = destination_state(found, now_ms)
-    if mode == SHADOW and state == CONNECTED:
-        state = SHADOW
+    """`state`, `reason` and `until`, for programs."""
+    state, reason, until = destination_state(found, now_ms, mode)
     return {"state": state, "reason": reason, "until": iso(until) if until else None}
 
 
-def destination_state(found: Destination, now_ms: int) -> tuple[str, str | None, int | None]:
+def destination_state(
+    found: Destination, now_ms: int, mode: str = "live"
+) -> tuple[str, str | None, int | None]:
     """The destination's own word, reason and end (ms); an operator's stop with who and why."""
-    state, reason, until = found.state(now_ms)
+    state, reason, until = found.state(now_ms, mode)
     if found.stop == OPERATOR:
         since = iso(found.stopped_at_ms) if found.stopped_at_ms else None
         reason = stop_said(OPERATOR, found.by, found.why, since)

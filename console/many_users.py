@@ -7,12 +7,11 @@ from typing import Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from console.deployment import Deployment
-from console.obstacles import Obstacle, obstacles, server_away, what_holds
-from console.paper import for_people, many
+from console.obstacles import Obstacle, obstacles, once_sent, server_away, what_holds
+from console.paper import for_bars, for_people, many
 from console.sweeps_shown import SweepShown, read_sweeps
 from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
 from worker.pipeline.rules import Work
@@ -22,7 +21,7 @@ from worker.stores.outstanding import Outstanding
 @contextmanager
 def counting(as_json: bool) -> Iterator[Callable[[int], None]]:
     """Shows on a terminal how many users were counted so far."""
-    out = Console(stderr=True, markup=False, highlight=False)
+    out = for_bars()
     if as_json or not out.is_terminal:
         yield lambda users: None
         return
@@ -96,7 +95,7 @@ class Under:
         said += "".join(f"; {one.said}" for one in self.in_the_way)
         is_over = not self.left.users or self._is_stuck
         if not self.left.users:
-            self.in_the_way = []
+            self.in_the_way = once_sent(self.in_the_way)
         return Look(said, self.most - self.left.users, self.most, is_over)
 
     def _look_at(self, sweep: SweepShown | None) -> Look:
@@ -142,7 +141,8 @@ class Under:
         if self.is_done:
             assert self.sweep is not None
             users, points = self.sweep.changed, self.sweep.points
-            said = f"Done: {many(users, 'user')}, {many(points, 'data point')}, all sent."
+            verb = "counted" if once_sent(self.in_the_way) else "sent"
+            said = f"Done: {many(users, 'user')}, {many(points, 'data point')}, all {verb}."
             return "\n".join([said, *lines])
         on = "`persona-sync status` shows how far it is."
         if not waited and not any(one.code == "server_away" for one in self.in_the_way):

@@ -1,5 +1,6 @@
 """What stands in the way of sending, in words: who waits for a delivery should know why."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from redis.exceptions import RedisError
 
 from console.checks.running import TICK_LATE_MS
 from console.deployment import Deployment
-from console.destination import destination_state, state_said
+from console.destination import SHADOW, destination_state, state_said
 from console.instants import iso
 from console.paper import many, without_login
 from console.refused import Refused
@@ -55,9 +56,9 @@ def obstacles(deployment: Deployment) -> list[Obstacle]:
             # Before the first tick of all, workers and beat are just being started.
             found.append(Obstacle("no_beat", "no beat is at work", todo, passes=age is None))
     mode = stores.mode.read().mode
-    if mode == "shadow":
+    if mode == SHADOW:
         todo = "Everything goes its way, and is counted; `status` has the figures of the shadow."
-        found.append(Obstacle("shadow", "this is a shadow: nothing reaches Braze", todo, True))
+        found.append(Obstacle(SHADOW, "this is a shadow: nothing reaches Braze", todo, True))
     destination, now = stores.allowance.destination(), deployment.now_ms()
     state, reason, until = destination_state(destination, now)
     if state in ("paused", "unreachable"):
@@ -83,6 +84,11 @@ def what_holds(deployment: Deployment, key: str | None, left: Outstanding) -> li
     if book and (not_sent := why_not_sent(book)) is not None:
         found.append(not_sent)
     return found
+
+
+def once_sent(found: Sequence[Obstacle]) -> list[Obstacle]:
+    """What is left of them when nobody waits any more: in a shadow nobody was sent, either."""
+    return [one for one in found if one.code == SHADOW]
 
 
 def server_away(error: RedisError) -> Obstacle:

@@ -1,5 +1,6 @@
 """What is printed for people: tables as wide as the terminal, whole lines where there is none."""
 
+import os
 import re
 import sys
 from typing import IO, Any, cast
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from worker.pipeline.notices import many
 
-__all__ = ["for_people", "many", "plain", "without_login"]
+__all__ = ["for_bars", "for_people", "many", "plain", "without_login"]
 
 _WIDE = 10_000  # columns: nothing is broken that a file or another program reads
 
@@ -18,9 +19,23 @@ def for_people(*, stderr: bool = False) -> Console:
     highlighting."""
     out = sys.stderr if stderr else sys.stdout
     if out.isatty():
-        return Console(highlight=False, markup=False, stderr=stderr)
+        return _on_terminal(stderr=stderr)
     trimmed = cast("IO[str]", _Trimmed(out))
     return Console(highlight=False, markup=False, width=_WIDE, soft_wrap=True, file=trimmed)
+
+
+def for_bars() -> Console:
+    """A console on standard error that bars are drawn on, if it is a terminal."""
+    return _on_terminal(stderr=True)
+
+
+def _on_terminal(*, stderr: bool) -> Console:
+    if os.environ.get("NO_COLOR"):
+        # To rich that is about colors alone: bold, and the moves of bars, are escape codes, too.
+        return Console(
+            highlight=False, markup=False, stderr=stderr, force_terminal=False, color_system=None
+        )
+    return Console(highlight=False, markup=False, stderr=stderr)
 
 
 def plain(text: str) -> str:

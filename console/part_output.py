@@ -3,6 +3,8 @@
 import os
 from typing import TextIO
 
+from console.closed_pipe import is_read
+
 
 class Printer:
     """Lines with the part's name before them; colored on a terminal."""
@@ -23,3 +25,4 @@ class Printer:
             print(shown, file=self._out, flush=True)
         except BrokenPipeError:
             self.broken = True
+        self.broken = self.broken or not is_read(self._out)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from redis.exceptions import ConnectionError as ServerGone
 from redis.exceptions import TimeoutError as ServerSilent
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from console.paper import for_bars
 
 _SECONDS = 0.25  # between two looks
 _SAID_EVERY = 10.0  # where there is no terminal to draw a bar on
@@ -39,7 +40,7 @@ def watch(
     """Look until it is over. Raises StoppedWatching; and what the client raised if the server has
     not answered for half a minute."""
     look = _patient(look, clock)
-    out = Console(stderr=True, markup=False, highlight=False)
+    out = for_bars()
     bars = Progress(
         BarColumn(),
         TaskProgressColumn(),

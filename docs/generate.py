@@ -41,7 +41,8 @@ def settings_page() -> str:
         "`1d`. A secret has a form that ends in `_FILE` and names a file; if both are set, the",
         "file counts. The file with the Braze key is read again for every request, so a key is",
         "replaced without a restart; so are the HTTP producer's secrets, within a second. All",
-        "other settings are read when a process starts.",
+        "other settings are read when a process starts. What the settings for Prometheus serve is",
+        "in [metrics](metrics.md).",
     ]
     for title, names in _groups():
         lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]
@@ -160,8 +161,9 @@ def metrics_page() -> str:
         "`http://HOST:PORT/metrics`. Without it nothing is served.",
         "",
         "- On a machine of its own: `127.0.0.1:9464`. In a container: `0.0.0.0:9464`, with the",
-        "  port open to Prometheus' network only. There is no password: keep it internal. No",
-        "  metric holds a user, an audience, a value or a key.",
+        "  port open to Prometheus' network only. There is no password: keep it internal.",
+        "- No metric holds a user, a value of one, or a secret. The `audience` of some is its key,",
+        "  as `audiences.yaml` declares it.",
         "- Several workers on one machine: the first has the port, the others say so once",
         "  (`metrics_not_served`) and take over when it is free. Give each a port of its own to",
         "  see the figures of each process.",

@@ -139,7 +139,7 @@ def _not_reached(reply: Reply, base_url: str, settings: Settings) -> Finding:
 
 
 def _read_back(base_url: str, key: str, settings: Settings) -> Finding:
-    """Never a failure: only `seed` and `audit` need it."""
+    """Never a failure: only `seed` needs it."""
     reading = ReadBack(
         base_url,
         lambda: key,
@@ -159,8 +159,8 @@ def _read_back(base_url: str, key: str, settings: Settings) -> Finding:
         if may is False
     ]
     if missing:
-        todo = f"Only if you want `seed` or `audit`: make a key that has {' and '.join(missing)}."
-        return good("braze_read_back", f"{said} (only needed for `seed` and `audit`)", todo)
+        todo = f"Only if you want `seed`: make a key that has {' and '.join(missing)}."
+        return good("braze_read_back", f"{said} (only needed for `seed`)", todo)
     if None in (exports, attributes):
         return unseen("braze_read_back", said)
     return good("braze_read_back", said)

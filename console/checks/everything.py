@@ -64,7 +64,7 @@ def secrets_of(settings: Settings) -> set[str]:
     for read in (settings.api_key, settings.server_url, settings.celery_broker_url):
         try:
             found |= _secrets_in(read())
-        except (WrongSettings, NothingRunning, UnicodeDecodeError):
+        except (WrongSettings, NothingRunning):
             continue
     if settings.braze_proxy:
         found |= _secrets_in(settings.braze_proxy)

@@ -18,14 +18,20 @@ def look_at_producer(settings: Settings) -> list[Finding]:
     try:
         secrets = Secrets.read(settings)
     except WrongSettings as error:
-        return [bad("producer", from_outside(str(error)), "Mend the setting or its file.")]
-    ways = [
-        *(["/v1 for Segment's libraries"] if secrets.write_keys else []),
-        *(["/webhooks/segment"] if secrets.shared_secrets else []),
-    ]
+        todo = error.todo or "Mend the setting or its file."
+        return [bad("producer", from_outside(error.said), todo)]
+    ways = ways_in(secrets)
     if not ways:
         return [good("producer", "not set up here: no write key and no shared secret are set")]
     return [_asked(settings.producer_bind, " and ".join(ways))]
+
+
+def ways_in(secrets: Secrets) -> list[str]:
+    """The paths that somebody may send to, and who."""
+    return [
+        *(["/v1 for Segment's libraries"] if secrets.write_keys else []),
+        *(["/webhooks/segment for its webhook"] if secrets.shared_secrets else []),
+    ]
 
 
 def _asked(address: str, ways: str) -> Finding:

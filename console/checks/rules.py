@@ -25,7 +25,7 @@ def look_at_rules(stores: Stores, settings: Settings) -> Finding:
                 f"workers differ: {_listed(apart, f'at {newest.worker}', f'at {other.worker}')}",
                 "Give all workers the same settings, and restart those that are wrong.",
             )
-    if apart := differences(_named(rules_of(settings)), _named(newest.settings)):
+    if apart := differences(_named(_here(settings)), _named(newest.settings)):
         return good(
             CHECK,
             f"this shell differs from the workers: {_listed(apart, 'here', 'there')}",
@@ -33,6 +33,14 @@ def look_at_rules(stores: Stores, settings: Settings) -> Finding:
             "settings; otherwise set here what they have.",
         )
     return good(CHECK, "the workers run with the settings of this shell")
+
+
+def _here(settings: Settings) -> dict[str, Any]:
+    """What this shell says. An address of Braze that is none is told as wrong, not as missing."""
+    here: dict[str, Any] = dict(rules_of(settings))
+    if settings.braze_endpoint and here["braze_endpoint"] is None:
+        here["braze_endpoint"] = "wrong"
+    return here
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

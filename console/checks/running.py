@@ -1,7 +1,10 @@
 """What runs and how it gets on: workers, the beat, the inbox, the lanes, the destination."""
 
+from collections.abc import Mapping
+
 from redis.exceptions import RedisError
 
+from console.budget_shown import settings_of, spent_said
 from console.checks.braze import WAIT
 from console.checks.finding import Finding, all_unseen, bad, good, unseen
 from console.checks.rules import look_at_rules
@@ -14,7 +17,7 @@ from worker.contract import BROKER_KEY_PREFIX, QUEUE_OF_TASK, inbox_key
 from worker.delivery import TODO
 from worker.pipeline.reply import Trouble
 from worker.pipeline.schedule import Lane
-from worker.settings import Settings
+from worker.settings import Settings, WrongSettings
 from worker.stored import Stores
 from worker.stores.allowance import OPERATOR
 from worker.stores.budget import DAY_MS
@@ -135,8 +138,11 @@ def _lanes(stores: Stores, settings: Settings) -> Finding:
 
 def _bells(stores: Stores, settings: Settings) -> int | None:
     """Messages in Celery's queues, where the broker is the same server."""
-    if settings.celery_broker_url() != settings.server_url():
-        return None
+    try:
+        if settings.celery_broker_url() != settings.server_url():
+            return None
+    except WrongSettings:
+        return None  # the line `broker` says so
     queues = set(QUEUE_OF_TASK.values())
     return sum(int(stores.client.llen(BROKER_KEY_PREFIX + queue)) for queue in queues)
 
@@ -216,16 +222,16 @@ def _budget(stores: Stores, settings: Settings) -> Finding:
         return good(
             "budget",
             f"the data points of today are spent for {names}{more}: {waiting} held",
-            f"They go on at {iso((now // DAY_MS + 1) * DAY_MS)}; to go on now, raise "
-            "PERSONA_SYNC_DATA_POINTS_PER_DAY or PERSONA_SYNC_DATA_POINTS_PER_AUDIENCE_PER_DAY, "
-            "and restart the workers.",
+            f"They go on at {iso((now // DAY_MS + 1) * DAY_MS)}{_sooner(bounds)}.",
         )
     if not any(bounds.values()):
         return good("budget", "no bound on data points is set")
-    today = many(stores.budget.today(partitions, now), "data point")
-    told = [f"{bounds['per_day']:,} in all"] if bounds["per_day"] else []
-    told += [f"{bounds['per_audience']:,} each"] if bounds["per_audience"] else []
-    return good("budget", f"{today} today, of {', '.join(told)}")
+    return good("budget", spent_said(bounds, stores.budget.today(partitions, now)))
+
+
+def _sooner(bounds: Mapping[str, int | None]) -> str:
+    named = " or ".join(settings_of(bounds))
+    return f"; to go on now, raise {named}, and restart the workers" if named else ""
 
 
 def _dead_letters(stores: Stores, settings: Settings) -> Finding:

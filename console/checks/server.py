@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,11 +25,10 @@ from worker.stored import OLDEST_SERVER, connect
 from worker.stores.keys import CHECK, PARTITIONS_KEY
 from worker.stores.server import Server
 
+_TOLD_BY_INFO = ("server_persistence", "server_eviction", "server_memory")
 AFTER_SERVER = (
     "server_version",
-    "server_persistence",
-    "server_eviction",
-    "server_memory",
+    *_TOLD_BY_INFO,
     "server_writable",
     "server_clock",
     "partitions",
@@ -39,6 +39,11 @@ SERVER_CHECKS = ("server", "broker", *AFTER_SERVER)
 CLOCK_WARNING_SECONDS = 2.0
 CLOCK_BAD_SECONDS = 60.0
 
+_RIGHTS = (
+    "Give the user all commands on keys ps1:*, and all channels (ACL: ~ps1:* &* +@all -@dangerous "
+    "+info)."
+)
+_SEE_SETTINGS = "Mend what the line `settings` says of it."
 _START = "Start one with `persona-sync up`, or set PERSONA_SYNC_REDIS_URL to your Redis or Valkey."
 
 
@@ -52,16 +57,26 @@ def look_at_server(
         return None, [first, broker, *all_unseen(AFTER_SERVER, "the server does not answer")]
     try:
         info = client.info()
+    except NoPermissionError as error:
+        info = {}
+        told = [
+            bad("server_version", f"no worker starts: {_said(error)}", _RIGHTS),
+            *all_unseen(_TOLD_BY_INFO, "this user may not ask the server how it is"),
+        ]
     except RedisError as error:
         found = all_unseen(AFTER_SERVER, f"the server does not tell: {_said(error)}")
         return client, [first, broker, *found]
+    else:
+        told = [
+            _version(info),
+            _persistence(client, info),
+            _eviction(info),
+            _memory(settings, info),
+        ]
     return client, [
         first,
         broker,
-        _version(info),
-        _persistence(client, info),
-        _eviction(info),
-        _memory(settings, info),
+        *told,
         _writable(client, info),
         _clock(client, wall),
         _partitions(client, settings),
@@ -90,25 +105,27 @@ def _reach(settings: Settings) -> tuple[Server | None, Finding]:
             return None, bad("server", said, "Check again in a few seconds; see what `up` prints.")
         return None, bad("server", f"no server is running in {settings.data_dir}", _START)
     except WrongSettings:
-        return None, unseen("server", "PERSONA_SYNC_REDIS_URL is wrong")
+        return None, bad("server", "its address is set wrongly", _SEE_SETTINGS)
     finding = ping(url, "server", "PERSONA_SYNC_REDIS_URL")
     return (connect(url) if finding.ok else None), finding
 
 
 def _broker(settings: Settings, *, answers: bool) -> Finding:
     """`answers`: the server does."""
+    is_another = settings.broker_url is not None or settings.broker_url_file is not None
     try:
         broker = settings.celery_broker_url()
+    except NothingRunning:
+        return unseen("broker", "it is the same server, which is not running")
+    except WrongSettings:
+        if is_another:
+            return bad("broker", "its address is set wrongly", _SEE_SETTINGS)
+        return unseen("broker", "it is the same server, whose address is wrong")
+    with suppress(NothingRunning, WrongSettings):
         if broker == settings.server_url():
             if not answers:
                 return unseen("broker", "it is the same server, which does not answer")
             return good("broker", "the same server")
-    except NothingRunning:
-        pass
-    except WrongSettings:
-        return unseen("broker", "its setting, or that of the server, is wrong")
-    if settings.broker_url is None and settings.broker_url_file is None:
-        return unseen("broker", "it is the same server, which is not running")
     if not broker.startswith(("redis://", "rediss://")):
         return unseen("broker", f"a {urlsplit(broker).scheme} address is not looked at")
     return ping(broker, "broker", "PERSONA_SYNC_BROKER_URL")
@@ -125,7 +142,11 @@ def ping(url: str, check: str, setting: str) -> Finding:
     try:
         with client:
             client.ping()
-    except (AuthenticationError, NoPermissionError):
+    except NoPermissionError as error:
+        # The greeting was answered: user and password are right.
+        said = f"{place} takes the login, but its user may not do what is needed: {_said(error)}"
+        return bad(check, said, _RIGHTS)
+    except AuthenticationError:
         return bad(
             check,
             f"{place} refuses the login",
@@ -241,11 +262,12 @@ def _writable(client: Server, info: Mapping[str, Any]) -> Finding:
         # own, too.
         client.set(CHECK, 1, px=1_000)
         client.eval("return redis.call('EXISTS', KEYS[1])", 1, CHECK)
+        _listen(client)
     except NoPermissionError as error:
         return bad(
             check,
             f"this user may not do what is needed: {_said(error)}",
-            "Give the user all commands on keys ps1:* (ACL: ~ps1:* +@all -@dangerous +info).",
+            _RIGHTS,
         )
     except RedisError as error:
         found = refused(error, is_replica=info.get("role") == "slave")
@@ -253,6 +275,13 @@ def _writable(client: Server, info: Mapping[str, Any]) -> Finding:
             return bad(check, *found)
         return bad(check, f"a write was refused: {_said(error)}", "See the server's log.")
     return good(check, "it takes writes and scripts")
+
+
+def _listen(client: Server) -> None:
+    """As Celery does where it is asked how it is: without that right no worker does its work."""
+    with client.pubsub() as channel:
+        channel.psubscribe(CHECK)
+        channel.get_message(timeout=2)  # what the server said to it
 
 
 def _clock(client: Server, wall: Callable[[], float]) -> Finding:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from console.checks.finding import Finding, bad, from_outside, good, unseen
+from console.checks.secret_files import readable_by_all
 from console.paper import many
 from worker.audiences.registry import WrongRegistry, load_registry
 from worker.braze.client import UnusableKey
 from worker.braze.instances import UnknownInstance, rest_url
+from worker.durations import format_duration
 from worker.observe.webhook import is_webhook_url
-from worker.settings import KEY_INTO_IT, NothingRunning, Settings, WrongSettings
+from worker.settings import NothingRunning, Settings, WrongSettings
 
 PREFIX = "PERSONA_SYNC_"
 # With one of these wrong, nothing else can be said of the deployment.
@@ -86,10 +88,10 @@ def _first_named(line: str, but: set[str]) -> str | None:
 def _look(settings: Settings, environment: Mapping[str, str]) -> list[Finding]:
     wrong = [
         found
-        for look in (_endpoint, _api_key, _proxy, _server, _broker, _webhook)
+        for look in (_endpoint, _api_key, _proxy, _server, _broker, _webhook, _timeouts)
         if (found := look(settings)) is not None
     ]
-    strange = _strange(environment)
+    strange = [*readable_by_all(settings), *_strange(environment)]
     if wrong or strange:
         return [*wrong, *strange]
     return [good("settings", "each is set as it can be")]
@@ -100,8 +102,7 @@ def look_at_audiences(settings: Settings) -> Finding:
     try:
         file = settings.registry_file()
     except WrongSettings as error:
-        why, _, todo = str(error).partition(". ")
-        return bad("audiences", f"{why}; workers do not start without it", todo)
+        return bad("audiences", f"{error.said}; workers do not start without it", error.todo)
     try:
         registry = load_registry(file)
     except WrongRegistry as error:
@@ -122,10 +123,9 @@ def look_at_audiences(settings: Settings) -> Finding:
 
 def braze_key(settings: Settings) -> str:
     """The key as a header can carry it. Raises WrongSettings or UnusableKey."""
-    try:
-        key = settings.api_key()
-    except UnicodeDecodeError:
-        key = ""
+    key = settings.api_key()
+    if len(key.splitlines()) > 1:
+        raise UnusableKey(_MANY_LINES)
     if not key or not key.isascii() or not key.isprintable():
         raise UnusableKey("the Braze API key is empty, or has characters that no key has")
     return key
@@ -155,12 +155,14 @@ def _api_key(settings: Settings) -> Finding | None:
     try:
         braze_key(settings)
     except UnusableKey as error:
+        if str(error) == _MANY_LINES:
+            todo = "Let PERSONA_SYNC_BRAZE_API_KEY hold the key alone, in one line."
         return bad("settings", f"PERSONA_SYNC_BRAZE_API_KEY: {error}", todo)
     except WrongSettings as error:
         if settings.mode == "shadow":
             return None
         if settings.braze_api_key_file:
-            return bad("settings", str(error).removesuffix(KEY_INTO_IT).rstrip(". "), _INTO_FILE)
+            return bad("settings", error.said, error.todo)
         return bad("settings", "PERSONA_SYNC_BRAZE_API_KEY is not set", todo)
     return None
 
@@ -191,7 +193,7 @@ def _url(read: Callable[[], str], name: str) -> Finding | None:
     except NothingRunning:
         return None  # that is about the server, not about a setting
     except WrongSettings as error:
-        return bad("settings", str(error), f"Set {name} to a URL that can be used.")
+        return bad("settings", error.said, error.todo.replace("Set it", f"Set {name}"))
     return None
 
 
@@ -200,12 +202,24 @@ def _webhook(settings: Settings) -> Finding | None:
     todo = f"Put an https URL into {name} (http on this machine), or unset it."
     try:
         url = settings.notice_webhook_url()
-    except (WrongSettings, UnicodeDecodeError):
-        said = f"{name}: the file {settings.notice_webhook_file} cannot be read"
-        return bad("settings", said, todo)
+    except WrongSettings as error:
+        return bad("settings", error.said, error.todo)
     if url and not is_webhook_url(url):
         return bad("settings", f"{name} holds no URL that can be posted to; no worker starts", todo)
     return None
+
+
+def _timeouts(settings: Settings) -> Finding | None:
+    """A time-out to connect that nobody chose may be the longer one: it says nothing."""
+    connect, whole = settings.braze_connect_timeout, settings.braze_request_timeout
+    if connect <= whole or "braze_connect_timeout" not in settings.model_fields_set:
+        return None
+    return good(
+        "settings",
+        f"PERSONA_SYNC_BRAZE_CONNECT_TIMEOUT is {format_duration(connect)}, and has no effect: a "
+        f"whole request has {format_duration(whole)}",
+        "Set it to less than PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT, or unset it.",
+    )
 
 
 def _strange(environment: Mapping[str, str]) -> list[Finding]:
@@ -227,7 +241,7 @@ def strange_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     return found
 
 
-_INTO_FILE = "Let it be a file that this user may read, and that holds a REST API key."
+_MANY_LINES = "the Braze API key has more than one line"
 
 
 def _how_to_set(line: str) -> str:

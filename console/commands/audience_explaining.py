@@ -51,7 +51,8 @@ def explain_command(
 ) -> None:
     """Say why an audience, or a query, is realtime or batched. Needs no server.
 
-    With one it also says what operators have ordered of the key: that it is disabled, or retired.
+    With one it also says what operators have ordered of the key: that it is disabled, or retired;
+    and which other key is sent under its name.
     Exits 2 for a query that is refused, with the place; 1 for a key that is not declared.
     """
     if (key is None) == (query is None):
@@ -74,14 +75,16 @@ def _explain_key(key: str, policy: Policy | None) -> Explained:
     registry = registry.under(policy or registry.policy)
     entry, (beside, _) = registry.entry(key), read_beside(_read(key))
     order, offset = (beside.order, beside.offset) if beside else (None, settings.batched_offset)
+    # Before the first start the file alone says it.
+    shadowed_by = (beside.shadowed_by if beside else "") or _writer_of(key, registry)
     if entry is None or not entry.is_synced:
-        if order is None:
+        if order is None and not shadowed_by:
             raise not_declared(key, registry, settings.audiences)
         decision = decide(None, None)
         found = Explained.at(
             _now_ms(), key, registry.policy, decision, None, registry.every(None), 0
         )
-        return replace(found, order=order)
+        return replace(found, order=order, shadowed_by=shadowed_by)
     found = Explained.at(
         _now_ms(),
         entry.key,
@@ -91,21 +94,34 @@ def _explain_key(key: str, policy: Policy | None) -> Explained:
         registry.every(entry),
         to_ms(offset),
     )
-    return replace(found, order=order, is_enabled=entry.is_enabled)
+    is_enabled = entry.is_enabled
+    return replace(found, order=order, is_enabled=is_enabled, shadowed_by=shadowed_by)
+
+
+def _writer_of(key: str, registry: Registry) -> str:
+    """The key that is declared with that name at Braze, if another one is; '' otherwise."""
+    writers = {attribute: one for one, attribute in registry.attributes().items()}
+    writer = writers.get(key, "")
+    return "" if registry.entry(key) or writer == key else writer
 
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """What a deployment knows of a key: an operator's order, and the offset of its boundaries."""
+    """What a deployment knows of a key: an operator's order, the offset of its boundaries, and the
+    key that is sent under its name instead ('': none is)."""
 
     order: Order | None
     offset: timedelta
+    shadowed_by: str
 
 
 def _read(key: str) -> Callable[[Deployment], _Beside]:
     def read(deployment: Deployment) -> _Beside:
-        orders = deployment.stores.publication.orders()
-        return _Beside(orders.get(key), deployment.span("batched_offset"))
+        stores = deployment.stores
+        rule = stores.rulebook.read(0).rules.rule(key)
+        return _Beside(
+            stores.publication.orders().get(key), deployment.span("batched_offset"), rule.shadowed
+        )
 
     return read
 

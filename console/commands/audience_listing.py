@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from console import audiences_listed
-from console.audience_standing import AudiencesRead, read_audiences
+from console.audience_standing import AudiencesRead, read_audiences, shadow_said
 from console.audiences_listed import Row, Seen, standing_table_of, table_of
 from console.deployment import Deployment, read_beside
 from console.options import AsJson
@@ -42,6 +42,7 @@ def list_command(as_json: AsJson = False) -> None:
             "server": read is not None,
             "server_fault": server_fault,
             "registry": published,
+            "mode": read.mode if read else None,
             "audiences": [
                 audiences_listed.as_json(row, standings.get(row.key)) for row in declared
             ],
@@ -79,6 +80,8 @@ def _read(deployment: Deployment) -> _Beside:
 def _show_standings(rows: list[Row], read: AudiencesRead) -> None:
     out = for_people()
     out.print(standing_table_of(rows, read.standings, out.width))
+    if said := shadow_said(read.mode):
+        out.print(said)
 
 
 def _say_what_differs(settings: Settings, beside: _Beside, published: dict[str, Any]) -> None:

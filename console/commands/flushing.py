@@ -11,7 +11,14 @@ import typer
 from console.costs import pace_of
 from console.deployment import Deployment, opened
 from console.instants import iso, span_said
-from console.obstacles import Obstacle, obstacles, server_away, what_holds, why_not_sent
+from console.obstacles import (
+    Obstacle,
+    obstacles,
+    once_sent,
+    server_away,
+    what_holds,
+    why_not_sent,
+)
 from console.options import AsJson, By, Key, Wait, Why
 from console.paper import for_people, many
 from console.watching import SERVER_AWAY, Look, StoppedWatching, watch
@@ -30,8 +37,8 @@ def flush_command(
 ) -> None:
     """Bring one audience up to date now: send all that waits for its boundary.
 
-    Other audiences keep theirs. Exits 1 if something stands in the way of sending, or if Braze
-    refused a user for good.
+    Other audiences keep theirs. Exits 1 if something stands in the way of sending, such as a pause
+    or a shadow, or if Braze refused a user for good; what was begun stands.
     """
     with opened() as deployment:
         flush = Flush(deployment, deployment.named(key), this_operator(by), one_line(why))
@@ -81,7 +88,8 @@ class Flush:
         self.started = time.monotonic()
         self.before = self.now = deployment.outstanding(key, self.begun_ms)
         if not self.before.users:
-            self.in_the_way = [one for one in self.in_the_way if self._not_applied()]
+            if not self._not_applied():
+                self.in_the_way = once_sent(self.in_the_way)
             return
         for partition in range(deployment.partitions):
             begun = deployment.stores.sweeps.flush(partition, key, self.by, self.why)
@@ -106,7 +114,7 @@ class Flush:
             said += f", {self.now.held:,} held for a gap or a hold"
         said += "".join(f"; {one.said}" for one in self.in_the_way)
         if not left:
-            self.in_the_way = []
+            self.in_the_way = once_sent(self.in_the_way)
         return Look(said, self.before.users - left, self.before.users, not left or bool(lasting))
 
     def _wait_for_the_inbox(self) -> None:
@@ -127,6 +135,10 @@ class Flush:
     @property
     def _is_server_away(self) -> bool:
         return any(one.code == "server_away" for one in self.in_the_way)
+
+    @property
+    def _in_shadow(self) -> bool:
+        return bool(once_sent(self.in_the_way))
 
     @property
     def dead(self) -> int:
@@ -165,7 +177,9 @@ class Flush:
             "not_applied": not_applied,
             "sent": self.sent,
             "dead": self.dead,
-            "up_to_date": not (self.now.users or not_applied or self._is_server_away),
+            "up_to_date": not (
+                self.now.users or not_applied or self._is_server_away or self._in_shadow
+            ),
             "seconds": round(time.monotonic() - self.started, 3),
             "in_the_way": [one.as_json() for one in self.in_the_way],
         }
@@ -180,13 +194,17 @@ class Flush:
         if not self.has_begun:
             if report["not_applied"]:
                 return f"{key}: nothing waits, but changes in the inbox are not applied yet."
-            return f"{key} is up to date: nothing waits."
+            is_current = "" if self._in_shadow else " is up to date"
+            return f"{key}{is_current}: nothing waits."
         if not waited:
             if any(not one.passes for one in self.in_the_way):
                 return f"{key}: {many(left, 'user')} to be sent as soon as that can be."
             return f"{key}: {self._forecast()} `persona-sync status` shows how far it is."
-        sent = f"{many(report['sent'], 'data point')} sent in {report['seconds']:,.1f} s"
+        verb = "counted" if self._in_shadow else "sent"
+        sent = f"{many(report['sent'], 'data point')} {verb} in {report['seconds']:,.1f} s"
         dead = f", refused by Braze for good: {report['dead']:,}" if report["dead"] else ""
+        if not left and self._in_shadow:
+            return f"{key}: {sent}{dead}."
         if not left and not self._is_server_away:
             return f"{key} is up to date: {sent}{dead}."
         after = " Only the watching has stopped" if self.was_left else " What was ordered stands"

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from console.options import AsJson
-from console.paper import for_people, many
+from console.paper import for_bars, for_people, many
 from console.refused import Refused
 from producer.file_import import PATIENCE, Imported, Progress, import_file
 from producer.lines import STANDARD_INPUT, BrokenInput
@@ -111,7 +110,7 @@ def _how_to_resume(file: str, as_acknowledged: bool) -> str:
 @contextmanager
 def _bar() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
     """A bar on standard error; without a terminal only what happens is said, line by line."""
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = for_bars()
     bars = Bars(
         BarColumn(bar_width=16),
         TaskProgressColumn(show_speed=False),

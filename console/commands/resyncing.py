@@ -38,7 +38,8 @@ def resync_command(
     """Send the values of an audience again, for when Braze lost or changed them.
 
     It says first what that costs, and asks. Without a terminal it stops there, unless --yes is
-    given. Exits 1 if something stands in the way of sending.
+    given. Exits 1 if something stands in the way of sending, such as a pause or a shadow: what was
+    begun stands, and goes on by itself.
     """
     if (key is None) == (not everything):
         raise typer.BadParameter("give a KEY, or --all", param_hint="KEY")

@@ -7,7 +7,13 @@ import orjson
 import typer
 from rich.table import Table
 
-from console.audience_standing import AudienceStanding, read_audiences, short_table_of
+from console.audience_standing import (
+    AudienceStanding,
+    read_audiences,
+    shadow_said,
+    short_table_of,
+)
+from console.budget_shown import spent_said
 from console.deletions_shown import deletion_rows
 from console.deployment import opened
 from console.destination import state_said
@@ -46,7 +52,7 @@ def status_command(as_json: AsJson = False) -> None:
         typer.echo(orjson.dumps(report).decode())
         return
     _show(report, [one for one in audiences.sweeps if one.done_ms is None])
-    _show_audiences(stalest)
+    _show_audiences(stalest, report["mode"])
 
 
 def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
@@ -92,7 +98,7 @@ def _show(report: dict[str, Any], sweeps: list[SweepShown]) -> None:
     out.print(table)
 
 
-def _show_audiences(stalest: list[AudienceStanding]) -> None:
+def _show_audiences(stalest: list[AudienceStanding], mode: str) -> None:
     """The stalest; who waits for a boundary, and until when, is the first question."""
     if not stalest:
         return
@@ -104,14 +110,14 @@ def _show_audiences(stalest: list[AudienceStanding]) -> None:
         out.print(
             f"and {len(more):,} more, {current:,} of them up to date: `persona-sync audiences list`"
         )
+    if said := shadow_said(mode):
+        out.print(said)
 
 
 def _budget_rows(budget: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The budget, if there is one or somebody is still held for it."""
     if budget["per_day"] or budget["per_audience"]:
-        bounds = [f"{budget['per_day']:,} in all"] if budget["per_day"] else []
-        bounds += [f"{budget['per_audience']:,} each"] if budget["per_audience"] else []
-        yield "budget", f"{many(budget['today'], 'data point')} today, of {', '.join(bounds)}"
+        yield "budget", spent_said(budget, budget["today"])
     held = sorted(budget["held"], key=lambda item: -item["users"])
     for item in held[:_HELD_SHOWN]:
         yield "held", f"{item['audience']}: {many(item['users'], 'user')}, until {budget['until']}"

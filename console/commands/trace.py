@@ -8,7 +8,7 @@ from rich.table import Table
 
 from console.deletions_shown import deletion_of, deletion_said
 from console.deployment import opened
-from console.destination import destination_shown, state_said
+from console.destination import SHADOW, destination_shown, state_said
 from console.instants import iso
 from console.options import AsJson
 from console.paper import for_people, plain
@@ -65,6 +65,7 @@ def read_trace(stores: Stores, user_id: str, partition: int) -> dict[str, Any]:
     }
     return {
         "user_id": user_id,
+        "mode": stores.mode.read().mode or "live",
         "destination": destination_shown(stores),
         "deletion": deletion_of(stores, partition, user_id),
         "attributes": attributes,
@@ -114,6 +115,12 @@ def _show(report: dict[str, Any]) -> None:
             soft_wrap=True,
         )
         return
+    if report["mode"] == SHADOW:
+        out.print(
+            "This is a shadow: what it acknowledged and delivered was counted, and never reached "
+            "Braze.",
+            soft_wrap=True,
+        )
     table = Table(title=f"user {user}", title_justify="left", box=None, pad_edge=False)
     for heading in ("attribute", "desired", "since", "acknowledged", "at", "lane", "next"):
         table.add_column(heading, overflow="fold")

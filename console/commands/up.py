@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from redis import Redis
 
+from console.checks.producer import ways_in
 from console.checks.server import dangers
 from console.checks.settings import strange_variables
 from console.data_folder import unusable
@@ -142,4 +143,5 @@ def _door(settings: Settings) -> str:
         return "nobody may send: set PERSONA_SYNC_WRITE_KEYS or PERSONA_SYNC_SHARED_SECRET (README)"
     if not producer_lives(settings):
         return f"the producer does not run at {settings.producer_bind}: its last lines are above"
-    return f"http://{settings.producer_bind}: /v1 for its libraries, /webhooks/segment"
+    ways = ways_in(Secrets.read(settings))
+    return f"http://{settings.producer_bind}: {', '.join(ways)}"

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 from redis import Redis
 
-from console.destination import destination_state
+from console.destination import as_shown
 from producer.envelopes import Addressed
 from tests.integration.conftest import PASSWORD, RealServer, free_port
 from tests.integration.flow.support import KEY, Deployment, Part, Sandbox, Worker, eventually
@@ -263,6 +263,15 @@ def test_the_destination_is_seen(worker: Worker) -> None:
     assert time.time() < until < time.time() + policy_wait.total_seconds() + 5
 
 
+def test_a_shadow_is_seen(deployment: Deployment) -> None:
+    """Nothing is sent to Braze from a shadow, so it is not connected; a pause of it is one."""
+    worker = deployment.worker(mode="shadow")
+    assert scrape(worker).by("destination_state", "state") == {"shadow": 1}
+    worker.stores.allowance.stop("operator")
+    assert scrape(worker).by("destination_state", "state") == {"paused": 1}
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow", "forgetting"])
 @pytest.mark.parametrize("stop", [None, "valve", "operator"])
 @pytest.mark.parametrize("width", [0, 1])
 @pytest.mark.parametrize("failures", [0, 3])
@@ -270,8 +279,9 @@ def test_the_destination_is_seen(worker: Worker) -> None:
 @pytest.mark.parametrize("cap", [None, 10])
 @pytest.mark.parametrize("left", [None, 0])
 def test_metrics_and_status_say_the_same_word(
-    stop: str | None, width: int, failures: int, until: int, cap: int | None, left: int | None
-) -> None:
+    mode: str, stop: str | None, width: int, failures: int, until: int, cap: int | None,
+    left: int | None,
+) -> None:  # fmt: skip
     """Whatever the destination, the metric's state is the one that `status` shows."""
     found: dict[str, Any] = {
         "stop": stop,
@@ -289,7 +299,7 @@ def test_metrics_and_status_say_the_same_word(
         "most_bytes": None,
     }
     destination = Destination(**found)
-    assert destination.state(1_000)[0] == destination_state(destination, 1_000)[0]
+    assert destination.state(1_000, mode)[0] == as_shown(destination, mode, 1_000)["state"]
 
 
 def test_who_is_held_for_the_budget_is_seen(deployment: Deployment) -> None:

@@ -122,6 +122,13 @@ class TestGenerated:
         assert re.findall(r"`(\w+)`: ", labels) == list(metric.label_names)
         assert said == [metric.meaning, metric.todo]
 
+    def test_the_page_says_what_labels_hold(self) -> None:
+        """No label is a user or a value; the one that is an audience's key is said to be."""
+        labels = {name for metric in (*METRICS, *OF_PRODUCER) for name in metric.label_names}
+        assert not labels & {"user", "user_id", "value", "key", "attribute"}
+        page = " ".join(text_of(DOCS / "metrics.md").split())
+        assert "No metric holds a user, a value of one, or a secret. The `audience` of some" in page
+
     def test_metrics_that_are_named_exist(self) -> None:
         """No page speaks of a metric that is not registered."""
         known = {

@@ -113,9 +113,10 @@ class TestReading:
         assert put(something_else="x")
 
     def test_every_setting_says_what_it_is_for(self) -> None:
-        """The documentation is made from the descriptions."""
+        """The documentation is made from the descriptions, and `check` prints them: no links."""
         for name, field in Settings.model_fields.items():
             assert field.description, name
+            assert "](" not in field.description, name
 
 
 class TestRefusals:
@@ -231,6 +232,22 @@ class TestSecrets:
         with pytest.raises(WrongSettings, match="nowhere cannot be read"):
             settings.api_key()
 
+    @pytest.mark.parametrize("name", SECRETS)
+    @pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "no text"])
+    def test_a_file_that_cannot_be_read_says_what_to_do(
+        self, put: Callable[..., Settings], tmp_path: Path, name: str, content: bytes | None
+    ) -> None:
+        """The variable that names it, its path, why, and what it should be: for each secret."""
+        file = tmp_path / "secret"
+        if content:
+            file.write_bytes(content)
+        settings = put(**{f"{name}_file": file})
+        with pytest.raises(WrongSettings) as caught:
+            settings._secret(name)
+        assert caught.value.said.startswith(f"PERSONA_SYNC_{name.upper()}_FILE: {file} cannot be ")
+        assert caught.value.todo.startswith("Let it be a file that this user may read, and ")
+        assert str(caught.value) == f"{caught.value.said}. {caught.value.todo}"
+
     def test_an_empty_file_is_told(self, put: Callable[..., Settings], tmp_path: Path) -> None:
         """With the variable that names it, and its path."""
         (tmp_path / "empty").touch()
@@ -245,6 +262,21 @@ class TestSecrets:
         """With both ways to give it."""
         with pytest.raises(WrongSettings, match="PERSONA_SYNC_BRAZE_API_KEY_FILE"):
             put(**values).api_key()
+
+    @pytest.mark.parametrize("end", ["/redis/abc", "/abc", "/0/1", "/-1"])
+    def test_a_database_is_a_number(self, put: Callable[..., Settings], end: str) -> None:
+        """The client would take anything else for database 0, in silence."""
+        settings = put(redis_url=f"redis://:{SECRET}@host:6379{end}")
+        with pytest.raises(WrongSettings, match=r"PERSONA_SYNC_REDIS_URL.* number") as caught:
+            settings.server_url()
+        assert SECRET not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url", ["redis://h", "redis://h/", "rediss://h:1/12", "unix:///run/redis.sock?db=2"]
+    )
+    def test_a_right_url_is_taken(self, put: Callable[..., Settings], url: str) -> None:
+        """With a database's number, or without an end; a socket has a path."""
+        assert put(redis_url=url).server_url() == url
 
     @pytest.mark.parametrize("url", [f"http://:{SECRET}@host", SECRET, f"redis://:{SECRET}@h:port"])
     def test_a_wrong_url_is_refused_unseen(self, put: Callable[..., Settings], url: str) -> None:

@@ -1,5 +1,6 @@
 """`check` against everything that can be wrong; each failure is really provoked."""
 
+import re
 import socketserver
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from redis import Redis
 
 from console.checks.everything import check_everything
+from console.cli import SUBCOMMANDS
 from tests.integration.conftest import RealServer, free_port
 from tests.integration.flow.support import KEY, Deployment, Sandbox, Worker
 from tests.integration.operators.conftest import OTHER_KEY, PROXY_PASSWORD, Command
@@ -90,12 +92,14 @@ class TestBraze:
     def test_reading_back_is_optional(
         self, running: Worker, command: Command, sandbox: Sandbox
     ) -> None:
-        """Without the permissions to read, all is well but for a word on seed and audit."""
+        """Without the permissions to read, all is well but for a word on `seed`."""
         sandbox.configure(permissions=["users.track"])
         done = command("check", "--json")
         found = done.finding("braze_read_back")
         assert (done.code, found["ok"]) == (0, True)
-        assert "seed" in found["todo"]
+        assert "`seed`" in found["todo"]
+        named = re.findall(r"`(\w+)`", found["detail"] + found["todo"])
+        assert set(named) <= SUBCOMMANDS.keys()
 
     def test_no_network(self, running: Worker, command: Command) -> None:
         """Nobody listens there: the place and the setting are named, the rest is not guessed."""
@@ -233,6 +237,47 @@ class TestServer:
         assert found["ok"] is False
         assert "ACL" in found["todo"]
 
+    @pytest.mark.parametrize(
+        ("missing", "check"),
+        [
+            (["-ping"], "server"),
+            (["-info", "-config"], "server_version"),
+            (["-set"], "server_writable"),
+        ],
+        ids=["ping", "info", "set"],
+    )
+    def test_a_missing_right_is_no_wrong_password(
+        self, own_server: RealServer, command: Command, missing: list[str], check: str
+    ) -> None:
+        """The login is taken; what its user lacks is bad, with the rights to give, and hides
+        nothing else that can be looked at."""
+        done = command("check", "--json", redis_url=with_rights(own_server, "~*", "&*", *missing))
+        found = done.finding(check)
+        assert (done.code, found["ok"]) == (1, False)
+        assert "refuses the login" not in found["detail"]
+        assert "~ps1:* &* +@all -@dangerous +info" in found["todo"]
+        if check == "server_version":
+            assert done.finding("server_persistence")["ok"] is None
+            for other in ("server_writable", "server_clock", "partitions"):
+                assert done.finding(other)["ok"] is True
+
+    def test_celery_needs_channels(self, own_server: RealServer, command: Command) -> None:
+        """Without them workers are not heard, however well keys can be written."""
+        url = with_rights(own_server, "~ps1:*", "&ps1:*", "-@dangerous", "+info")
+        found = command("check", "--json", redis_url=url).finding("server_writable")
+        assert (found["ok"], "&*" in found["todo"]) == (False, True)
+
+    def test_the_rights_that_are_named_are_enough(
+        self, own_server: RealServer, command: Command
+    ) -> None:
+        """With those, nothing of the server is bad."""
+        url = with_rights(own_server, "~ps1:*", "&*", "-@dangerous", "+info")
+        done = command("check", "--json", redis_url=url)
+        named = [
+            it for it in done.json if it["check"].startswith("server") or it["check"] == "broker"
+        ]
+        assert {item["ok"] for item in named} == {True}
+
     def test_evicting(self, own_server: RealServer, command: Command) -> None:
         """A server that throws keys away is none to keep accepted changes in."""
         with own_server.client() as client:
@@ -304,6 +349,13 @@ class TestServer:
         assert (found.ok, "behind ours" in found.detail) == (False, True)
 
 
+def with_rights(server: RealServer, *rules: str) -> str:
+    """The address for a user with all commands, but for these rules."""
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "ours", "on", ">proxy-password", "+@all", *rules)
+    return f"redis://ours:proxy-password@127.0.0.1:{server.port}/0"
+
+
 class TestSettings:
     def test_nothing_is_set_and_nothing_runs(self, bare_command: Command) -> None:
         """Before anything is set up, `check` says what is missing, and does not fail itself."""
@@ -336,6 +388,13 @@ class TestSettings:
         """Nobody can say what a deployment needs whose mode is not known."""
         done = command("check", "--json", mode=mode)
         assert {item["ok"] for item in done.json if item["check"] != "settings"} == {None}
+
+    def test_a_wrong_broker_hides_nothing(self, running: Worker, command: Command) -> None:
+        """The list is whole, with the broker bad."""
+        done = command("check", "--json", broker_url="amqp://x")
+        assert (done.code, done.finding("broker")["ok"]) == (1, False)
+        assert done.finding("server")["ok"] is True
+        assert done.finding("lanes")["ok"] is True
 
     def test_missing_registry(self, running: Worker, command: Command) -> None:
         """A file that was named and is not there is a finding, in JSON too."""
@@ -427,6 +486,22 @@ class TestRunning:
         """Without a connection, the destination's line leads to the one that says why."""
         client.hset(DEST, mapping={"width": 1, "failures": 3, "last_reason": "not_connected"})
         assert "`braze`" in command("check", "--json").finding("destination")["todo"]
+
+    def test_only_the_bound_that_is_set_is_named(
+        self, deployment: Deployment, command: Command
+    ) -> None:
+        """Whoever is held is told which setting to raise, and of no other one."""
+        worker = deployment.worker(data_points_per_audience_per_day=1)
+        worker.stores.workers.beat(this_process())
+        for n in range(3):
+            deployment.put(f"u{n}", vip=True)
+        deployment.drain(worker)
+        assert command("status", "--json").json["budget"]["held"][0]["users"] == 2
+        found = command("check", "--json").finding("budget")
+        assert "PERSONA_SYNC_DATA_POINTS_PER_AUDIENCE_PER_DAY" in found["todo"]
+        assert "PERSONA_SYNC_DATA_POINTS_PER_DAY" not in found["todo"]
+        said = "1 data point today, all audiences together; the bound is 1 for each audience"
+        assert said in command("status").out
 
     def test_what_going_live_left(self, running: Worker, command: Command) -> None:
         """An answer that was meant for once is to be taken back."""

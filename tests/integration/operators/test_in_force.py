@@ -125,6 +125,14 @@ class TestCheck:
         assert "elsewhere:7" in found["detail"]
         assert "PERSONA_SYNC_BRAZE_REQUESTS_PER_SECOND is " in found["detail"]
 
+    def test_a_wrong_endpoint_is_not_a_missing_one(
+        self, deployment: Deployment, command: Command
+    ) -> None:
+        """What this shell says is told as wrong: it is set."""
+        start(deployment)
+        found = command("check", "--json", braze_endpoint="US-99").finding("settings_in_force")
+        assert "PERSONA_SYNC_BRAZE_ENDPOINT is wrong here, http" in found["detail"]
+
     def test_shadow_mode_is_told(self, deployment: Deployment, command: Command) -> None:
         """That nothing is sent, and how to begin."""
         start(deployment, mode="shadow")

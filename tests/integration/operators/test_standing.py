@@ -328,6 +328,9 @@ class TestRegistry:
         held = [one["code"] for one in done.json["in_the_way"]]
         assert (done.code, done.json["left"], "shadowed" in held) == (1, 1, True)
         assert "shadowed by new; retired by ann" in command("trace", "u0").out
+        told = command("audiences", "explain", "vip", "--json").json
+        assert (told["shadowed_by"], told["retired"]["value"]) == ("new", "null")
+        assert "; shadowed by new, which is sent" in command("audiences", "explain", "vip").out
 
     def test_a_retired_key_is_refused(
         self, deployment: Deployment, worker: Worker, command: Command

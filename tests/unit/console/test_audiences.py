@@ -169,7 +169,7 @@ class TestExplain:
         found = document("explain", "lapsed")
         assert list(found) == [
             "key", "policy", "lane", "reasons", "next_flush_at", "every", "declared",
-            "enabled", "disabled", "retired",
+            "enabled", "disabled", "retired", "shadowed_by",
         ]  # fmt: skip
         (reason,) = found["reasons"]
         assert list(reason) == ["code", "fragment", "line", "column", "text", "via"]
@@ -186,6 +186,16 @@ class TestExplain:
         assert call("explain", "told").stdout.startswith(
             "told: realtime; disabled in audiences.yaml\n"
         )
+
+    def test_a_shadowed_one_names_the_other(self) -> None:
+        """The name of another key's attribute is none to explain by itself: nothing of it goes."""
+        found = document("explain", "seg_lapsed")
+        assert (found["shadowed_by"], found["next_flush_at"]) == ("lapsed", None)
+        assert call("explain", "seg_lapsed").stdout.startswith(
+            "seg_lapsed: realtime; shadowed by lapsed, which is sent under its name\n"
+        )
+        assert document("explain", "lapsed")["shadowed_by"] is None
+        assert call("explain", "nobody").exit_code == 1
 
     def test_realtime_has_no_boundary(self) -> None:
         """Nothing is waited for."""

@@ -1,6 +1,8 @@
 """What `check` concludes from an answer, a clock, an environment; no server, no network."""
 
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -75,6 +77,11 @@ class TestJudge:
         assert "PERSONA_SYNC_BRAZE_API_KEY" in key.todo
         assert "PERSONA_SYNC_BRAZE_ENDPOINT" in key.todo
 
+    def test_an_unpaid_bill_is_settled_with_braze(self) -> None:
+        """A 402 says nothing of the address or of a proxy."""
+        _, key = judge(Reply(status=402), "rest.example", 0.0)
+        assert (key.ok, key.todo) == (False, "Settle it with Braze.")
+
 
 class TestClocks:
     @pytest.mark.parametrize(
@@ -137,6 +144,68 @@ class TestSettings:
         said = " ".join(item.detail for item in findings)
         assert "PERSONA_SYNC_VALVE_SHARE" in said
         assert "PERSONA_SYNC_CLAIM_LEASE" in said
+
+    def test_a_wrong_broker_hides_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is bad, and everything else is looked at."""
+        wrong = settings(broker_url=SecretStr("amqp://x"), redis_url=SecretStr("redis://h:1/0"))
+        found = {item.check: item for item in shown(wrong)}
+        assert (found["broker"].ok, "`settings`" in str(found["broker"].todo)) == (False, True)
+        assert found["server"].ok is False
+        assert found["server"].detail.startswith("h:1 ")
+
+    def test_a_wrong_address_is_bad_once(self) -> None:
+        """What needs the server follows from it, and is no second mistake."""
+        found = {it.check: it for it in shown(settings(redis_url=SecretStr("amqp://x")))}
+        assert (found["settings"].ok, found["server"].ok, found["broker"].ok) == (
+            False, False, None,
+        )  # fmt: skip
+
+    def test_a_secrets_file_that_is_not_there(self, tmp_path: Path) -> None:
+        """The variable that names it, and a file to put there, not a URL."""
+        wrong = settings(redis_url_file=tmp_path / "nope")
+        (found,) = look_at_settings(lambda: wrong, {})[1]
+        assert found.detail.startswith(f"PERSONA_SYNC_REDIS_URL_FILE: {tmp_path / 'nope'} cannot ")
+        assert (
+            found.todo == "Let it be a file that this user may read, and that holds the Redis URL."
+        )
+
+    def test_a_key_of_two_lines(self, tmp_path: Path) -> None:
+        """It is not empty, and its characters are right: it says what is wrong."""
+        (tmp_path / "key").write_text("key-12345678\nanother-1234\n")
+        (tmp_path / "key").chmod(0o600)
+        (found,) = look_at_settings(lambda: settings(braze_api_key_file=tmp_path / "key"), {})[1]
+        assert (found.ok, "more than one line" in found.detail) == (False, True)
+        assert "in one line" in str(found.todo)
+
+    def test_a_timeout_that_cannot_be_reached(self) -> None:
+        """To connect for longer than a whole request may take is worth a look, if it was chosen."""
+        odd = settings(braze_connect_timeout="20s", braze_request_timeout="10s")
+        (found,) = look_at_settings(lambda: odd, {})[1]
+        assert (found.ok, "PERSONA_SYNC_BRAZE_CONNECT_TIMEOUT" in found.detail) == (True, True)
+        assert "PERSONA_SYNC_BRAZE_REQUEST_TIMEOUT" in str(found.todo)
+        (found,) = look_at_settings(lambda: settings(braze_request_timeout="2s"), {})[1]
+        assert found.todo is None
+
+    def test_a_secret_for_all_to_read(self, tmp_path: Path) -> None:
+        """A warning with the mode that it should have; none where nobody else comes to the file."""
+        folder = Path(tempfile.mkdtemp(dir="/tmp"))  # where everybody may go
+        folder.chmod(0o755)
+        key = folder / "key"
+        key.write_text("key-12345678")
+        key.chmod(0o644)
+        try:
+            (found,) = look_at_settings(lambda: settings(braze_api_key_file=key), {})[1]
+            assert (found.ok, found.todo) == (
+                True, f"Let only the user read it under whom this runs: `chmod 600 {key}`.",
+            )  # fmt: skip
+            assert found.detail.startswith("PERSONA_SYNC_BRAZE_API_KEY_FILE: every user")
+            for place, mode in ((key, 0o600), (folder, 0o700)):
+                place.chmod(mode)
+                (found,) = look_at_settings(lambda: settings(braze_api_key_file=key), {})[1]
+                assert found.todo is None
+                key.chmod(0o644)
+        finally:
+            shutil.rmtree(folder)
 
     def test_strange_variables(self) -> None:
         """Near misses are shown with what was meant; others of the machine are not our business."""

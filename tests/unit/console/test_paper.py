@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,44 @@ def test_what_is_piped_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None
     table.add_row("long", long)
     for_people().print(table)
     assert capsys.readouterr().out == f"short  cell\nlong   {long}\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from console.cli import main; main()",
+        "from console.paper import for_bars; b = for_bars(); b.print('bars', style='bold');"
+        "print(b.is_terminal)",
+    ],
+    ids=["check", "bars"],
+)
+def test_no_color_means_no_escape_code(program: str, tmp_path: Path) -> None:
+    """On a terminal, too: neither a color nor bold, nor a bar that moves the cursor."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PERSONA_SYNC_", "NO_COLOR"))}
+    ours = {"NO_COLOR": "1", "TERM": "xterm-256color", "PERSONA_SYNC_DATA_DIR": str(tmp_path)}
+    said = on_terminal(["-c", program, "check"], {**kept, **ours})
+    assert b"\x1b" not in said
+    assert b"BAD" in said or b"bars\r\nFalse" in said
+    del ours["NO_COLOR"]
+    assert b"\x1b" in on_terminal(["-c", program, "check"], {**kept, **ours})
+
+
+def on_terminal(arguments: list[str], environment: dict[str, str]) -> bytes:
+    """What Python says on a terminal of its own."""
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stdout=theirs, stderr=theirs
+        ):
+            os.close(theirs)
+            said = b""
+            # A terminal that its last program has left fails to be read.
+            with suppress(OSError):
+                while part := os.read(ours, 65_536):
+                    said += part
+    finally:
+        os.close(ours)
+    return said
 
 
 @pytest.mark.parametrize("command", [["check"], ["audiences", "list"]])
