@@ -115,10 +115,8 @@ def test_no_death_without_a_refusal(reply, count):
 def test_surely_not_accepted_is_sure(reply, count):
     """Retry is never said after a time-out, a reset, or a 5xx."""
     found = _read(reply, count)
-    ambiguous = (reply.trouble is not None and reply.trouble is not Trouble.NOT_CONNECTED) or (
-        reply.status is not None and reply.status >= 500
-    )
-    if ambiguous:
+    ambiguous = reply.trouble in (Trouble.TIMEOUT, Trouble.RESET, Trouble.UNREADABLE)
+    if ambiguous or (reply.status is not None and reply.status >= 500):
         assert all(item.verdict is Verdict.UNKNOWN for item in found.items)
 
 
