@@ -38,11 +38,20 @@ def rows(measured: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     """Lines of a table: measure, figure, value, floor, aim, peers."""
     lines: list[tuple[str, ...]] = []
     for name, figures in measured.items():
-        for place, (figure, value) in enumerate(figures.items()):
+        spread = figures.get("spread", {})
+        told = {figure: value for figure, value in figures.items() if figure != "spread"}
+        for place, (figure, value) in enumerate(told.items()):
             floor, aim = FLOORS.get(name, {}).get(figure, ("", ""))
             peers = PEERS.get(name, {}).get(figure, "")
             lines.append(
-                (name if place == 0 else "", figure, _said(value), _said(floor), _said(aim), peers)
+                (
+                    name if place == 0 else "",
+                    figure,
+                    _said_with(value, spread.get(figure)),
+                    _said(floor),
+                    _said(aim),
+                    peers,
+                )
             )
     return lines
 
@@ -76,6 +85,13 @@ def _said_pace(run: dict[str, Any]) -> str:
 
 def _said_runs(repeat: int) -> str:
     return "one run each" if repeat == 1 else f"medians of {repeat}"
+
+
+def _said_with(value: object, spread: list[float] | None) -> str:
+    if not spread:
+        return _said(value)
+    least, most = spread
+    return f"{_said(value)} ({_said(least)} to {_said(most)})"
 
 
 def _said(value: object) -> str:

@@ -45,7 +45,7 @@ def main() -> int:
         for _ in range(given.repeat):
             paces.append(pace_ms())
             runs.append(MEASURES[name]())
-        measured[name] = median(runs)
+        measured[name] = {**median(runs), **spread(name, runs)}
         out.print(f"  {measured[name]}  ({time.monotonic() - started:.0f} s)")
     result = {**conditions(paces), "repeat": given.repeat, "measures": measured}
     missed = misses(measured)
@@ -65,6 +65,18 @@ def median(runs: list[Figures]) -> Figures:
     """The run in the middle, by its first figure: its numbers belong together."""
     ordered = sorted(runs, key=lambda figures: next(iter(figures.values())))
     return ordered[len(ordered) // 2]
+
+
+def spread(name: str, runs: list[Figures]) -> Figures:
+    """Least and most of the figures that have a floor, where there was more than one run."""
+    if len(runs) == 1:
+        return {}
+    found = {}
+    for figure in FLOORS.get(name, {}):
+        values = [run[figure] for run in runs]
+        if min(values) < max(values):
+            found[figure] = [min(values), max(values)]
+    return {"spread": found} if found else {}
 
 
 def misses(measured: dict[str, Figures]) -> list[str]:

@@ -93,6 +93,18 @@ class TestReport:
         runs = [{"first": n, "second": -n} for n in (3, 1, 2)]
         assert run.median(runs) == {"first": 2, "second": -2}
 
+    def test_the_spread_of_what_has_a_floor_is_shown(self) -> None:
+        """A median of runs that differ much is to be read as one."""
+        name = "freshness, 500 changes/s"
+        runs = [{"p50_ms": n, "p95_ms": 9, "users": n} for n in (3_000, 1, 2)]
+        for one in runs:
+            one["p99_ms"] = 9
+        assert run.spread(name, runs[:1]) == {}
+        figures = {**run.median(runs), **run.spread(name, runs)}
+        assert figures["spread"] == {"p50_ms": [1, 3_000]}
+        values = {row[1]: row[2] for row in results.rows({name: figures})}
+        assert values == {"p50_ms": "2 (1 to 3,000)", "p95_ms": "9", "p99_ms": "9", "users": "2"}
+
     def test_the_newest_of_each_measure_is_shown(self, tmp_path: Any, monkeypatch: Any) -> None:
         """Measures that were run apart stand together, each with its conditions."""
         monkeypatch.setattr(results, "RESULTS", tmp_path)
