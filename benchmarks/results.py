@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measures import MEASURES
 from benchmarks.standards import FLOORS, PEERS
 
 HERE = Path(__file__).parent
@@ -58,7 +59,8 @@ def rows(measured: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def shown_in_readme() -> None:
     """Put the newest figures of every measure into README.md, between the two marks."""
-    found = newest()
+    kept_ones = newest()
+    found = {name: kept_ones[name] for name in MEASURES if name in kept_ones}
     parts = ["measure | figure | value | floor | aim | peers", "-|-|-|-|-|-"]
     parts += [
         " | ".join(row) for row in rows({name: figures for name, (figures, _) in found.items()})
