@@ -40,6 +40,20 @@ class TestPutTogether:
         assert flags == "#!lua flags=allow-oom"
         assert lines == ["return 1"]
 
+    def test_one_that_stands_by_itself_names_what_it_needs_all_the_same(self) -> None:
+        """That is in front of it, and the partition is not."""
+        it = "-- needs: due\nreturn 1\n"
+        lines = Sources({"it": it}, PARTS).alone("it").splitlines()[1:]
+        told = [line for line in lines if not line.startswith("--")]
+        assert told == ["local rule", "local due_of", "return 1"]
+
+    def test_the_partition_comes_after_what_it_needs(self) -> None:
+        """And what a script needs of that again comes once."""
+        parts = {"partition": "-- needs: clock\nlocal P\n", "clock": "local moment\n"}
+        text = Sources({"it": "-- needs: clock\nreturn 1\n"}, parts).on_partition("it")
+        told = [line for line in text.splitlines()[1:] if not line.startswith("--")]
+        assert told == ["local moment", "local P", "return 1"]
+
     def test_who_only_reads_is_marked(self) -> None:
         """A server that takes no writes runs it all the same."""
         assert sources().on_partition("trace").startswith("#!lua flags=no-writes\n")

@@ -1,6 +1,6 @@
 """The text of each Lua script: its flags, the parts that it needs, and the script itself.
 
-A part (`lua/parts/`) is what scripts of a partition share about one subject. Whoever uses it says
+A part (`lua/parts/`) is what scripts share about one subject. Whoever uses it says
 so in its first line, `-- needs: a, b`; a part may need others. Only these are put in front, each
 once and after what it needs, because a server runs all of it anew at each call. `partition` is in
 front of every script of a partition.
@@ -40,12 +40,16 @@ class Sources:
                     raise UnknownPart(f"{name}.lua needs {part!r}: there is no parts/{part}.lua")
 
     def alone(self, name: str) -> str:
-        """A script that stands by itself."""
-        return _flags(name) + self.scripts[name]
+        """A script that stands by itself, with what it needs in front of it."""
+        return self._put_together(name, {})
 
     def on_partition(self, name: str) -> str:
         """A script of one partition, with what it needs in front of it."""
-        front = {FIRST: self.parts[FIRST]}
+        front: dict[str, str] = {}
+        self._put(front, self.parts[FIRST])
+        return self._put_together(name, {**front, FIRST: self.parts[FIRST]})
+
+    def _put_together(self, name: str, front: dict[str, str]) -> str:
         self._put(front, self.scripts[name])
         return _flags(name) + "".join(front.values()) + self.scripts[name]
 

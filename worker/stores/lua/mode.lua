@@ -1,12 +1,9 @@
+-- needs: clock
 -- Changes the stored mode, if it is what the caller took it for. KEYS: mode.
 -- ARGV: 1 now ms or '', 2 the mode it is, '' for none, 3 and on: field, value, ...; the value
 -- '@now' is that time, an empty one removes the field. Returns 1, or 0: it was another.
 if (redis.call('HGET', KEYS[1], 'mode') or '') ~= ARGV[2] then return 0 end
-local now = tonumber(ARGV[1])
-if not now then
-  local clock = redis.call('TIME')
-  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-end
+local now = moment(ARGV[1])
 for i = 3, #ARGV, 2 do
   local value = ARGV[i + 1]
   if value == '' then

@@ -1,3 +1,4 @@
+-- needs: clock
 -- Publishes a registry, or an operator's order of one key, under the next generation.
 -- KEYS: registry, orders. ARGV: 1 now ms or '', 2 the generation that there must be, 3 the
 -- registry's digest, or '' if only an order changes, 4 its rules, 5 its text, 6 who, 7 key of an
@@ -6,11 +7,7 @@
 local call, registry = redis.call, KEYS[1]
 local generation = tonumber(call('HGET', registry, 'generation') or '0')
 if generation ~= tonumber(ARGV[2]) then return '' end
-local now = ARGV[1]
-if now == '' then
-  local clock = call('TIME')
-  now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
-end
+local now = string.format('%d', moment(ARGV[1]))
 if ARGV[7] ~= '' then
   if ARGV[8] == '' then call('HDEL', KEYS[2], ARGV[7]) else call('HSET', KEYS[2], ARGV[7], ARGV[8]) end
 end

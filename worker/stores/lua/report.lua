@@ -1,3 +1,4 @@
+-- needs: clock, pauses
 -- What one request taught us about the destination, for all workers at once.
 -- KEYS: dest, permits, valve, counts. ARGV: 1 now ms or '', 2 permit id, 3 course, 4 reason,
 -- 5 wait ms or -1, 6 verdicts, 7 of them dead, 8 packed hints {limit, remaining, reset in ms} or
@@ -9,11 +10,7 @@
 -- `failing_since` is the first failure in a row; what ends a row after which all had narrowed
 -- leaves `failed_from` and `answered`, for whoever tells of it.
 local call, dest = redis.call, KEYS[1]
-local now = tonumber(ARGV[1])
-if not now then
-  local clock = call('TIME')
-  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-end
+local now = moment(ARGV[1])
 local course, reason, wait = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lost_at = tonumber(call('ZSCORE', KEYS[2], ARGV[2]) or '')
 local began = lost_at and lost_at - tonumber(ARGV[17]) or now
@@ -22,12 +19,6 @@ call('HINCRBY', KEYS[4], 'requests', 1)
 call('HINCRBY', KEYS[4], 'objects', tonumber(ARGV[15]))
 call('HINCRBY', KEYS[4], 'status:' .. ARGV[16], 1)
 call('HINCRBY', KEYS[4], 'course:' .. course, 1)
-
-local function until_at_least(at, why)
-  if at > tonumber(call('HGET', dest, 'until') or '0') then
-    call('HSET', dest, 'until', at, 'reason', why)
-  end
-end
 
 -- A stop that only a person lifts is not turned into one that a probe lifts.
 local function held_by_hand()
@@ -52,7 +43,7 @@ elseif course == 'wait' then
     failures = failures + 1
     call('HSET', dest, 'limited', failures, 'limited_at', now)
   end
-  if wait >= 0 then until_at_least(now + wait, reason) end
+  if wait >= 0 then pause_until(dest, now + wait, reason) end
 elseif course == 'failing' then
   local few, before = tonumber(ARGV[18]), tonumber(call('HGET', dest, 'failures') or '0')
   if before < few or began >= tonumber(call('HGET', dest, 'failed_at') or '0') then

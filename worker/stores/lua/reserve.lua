@@ -1,3 +1,4 @@
+-- needs: clock
 -- The right to make one request: GCRA on the server's clock, with reservation of a later slot.
 -- KEYS: dest, permits. ARGV: 1 now ms or '', 2 permit id, 3 lane 'r'|'b', 4 requests per second,
 -- 5 burst, 6 longest wait ms, 7 ms after which a permit counts as lost, 8 ms after the last
@@ -5,11 +6,7 @@
 -- Returns {granted 0|1, ms to wait, why, reason}. Nothing is granted while the destination is
 -- stopped, paused, or narrowed and as many requests are under way as it is wide.
 local call, dest = redis.call, KEYS[1]
-local now = tonumber(ARGV[1])
-if not now then
-  local clock = call('TIME')
-  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-end
+local now = moment(ARGV[1])
 local names = {'stop', 'until', 'reason', 'width', 'tat', 'hint_left', 'hint_reset', 'hint_limit',
   'hint_next_r', 'hint_next_b', 'failures', 'last_fine'}
 local got, d = call('HMGET', dest, unpack(names)), {}
