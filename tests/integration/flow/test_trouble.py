@@ -370,6 +370,15 @@ def test_rule_19_no_bell_while_paused(deployment: Deployment, worker: Worker) ->
     assert worker.flush(Lane.REALTIME).requests == 0
 
 
+def loses_the_server(worker: Worker) -> bool:
+    """Whether a flush ended because the server was away."""
+    try:
+        worker.flush()
+    except ConnectionError:
+        return True
+    return False
+
+
 def test_server_error_between_permission_and_report_gives_the_place_back(
     deployment: Deployment, worker: Worker
 ) -> None:
@@ -389,14 +398,7 @@ def test_server_error_between_permission_and_report_gives_the_place_back(
     worker.accept()
     worker.change_tools(memberships=Broken())
 
-    def fails() -> bool:
-        try:
-            worker.flush()
-        except ConnectionError:
-            return True
-        return False
-
-    eventually(fails, 3, "the failure")
+    eventually(lambda: loses_the_server(worker), 3, "the failure")
     assert deployment.client.zcard(PERMITS) == 0
     worker.change_tools(memberships=memberships)
     began = time.monotonic()
@@ -425,14 +427,7 @@ def test_server_error_before_a_second_request_gives_the_place_back(
     worker.accept()
     worker.change_tools(memberships=Broken())
 
-    def fails() -> bool:
-        try:
-            worker.flush()
-        except ConnectionError:
-            return True
-        return False
-
-    eventually(fails, 3, "the failure")
+    eventually(lambda: loses_the_server(worker), 3, "the failure")
     assert deployment.client.zcard(PERMITS) == 0
     worker.change_tools(memberships=memberships)
     deployment.drain(worker)
